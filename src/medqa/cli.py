@@ -1,0 +1,52 @@
+"""What every script shares: its parser, and errors as one line with an exit code."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from medqa.errors import MedqaError
+
+Main = Callable[[Sequence[str] | None], None]
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Returns a parser whose ``--help`` is the script's own docstring."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def config_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Returns a parser for ``CONFIG [key=value ...] [--overwrite]``."""
+    result = parser(doc)
+    result.add_argument("config", metavar="CONFIG", help="the YAML of this run")
+    result.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="values that replace the YAML's"
+    )
+    add_overwrite(result)
+    return result
+
+
+def add_overwrite(to: argparse.ArgumentParser) -> None:
+    """Adds the flag that every writing step has."""
+    to.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a result that was made from other inputs",
+    )
+
+
+def run(main: Main, argv: Sequence[str] | None = None) -> None:
+    """Runs a script's `main`; ends the process with its exit code.
+
+    A MedqaError becomes one line on stderr and its own exit code (2 the caller's mistake, 1 a
+    failure); Ctrl-C ends with 130, as shells do.
+    """
+    try:
+        main(argv)
+    except MedqaError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.exit(130)

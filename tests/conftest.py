@@ -1,0 +1,25 @@
+"""Fixtures that all rooms share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real reference data beside the checkout; users do not have it, CI always does."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail("../shared is absent, and in CI it must be there")
+        pytest.skip("needs ../shared (real ChatGLM3 tokenizer and Huatuo rows), absent here")
+    return folder
