@@ -16,10 +16,10 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real reference data beside the checkout; users do not have it, CI always does."""
+    """Real reference data beside the checkout; users do not have it, our CI always does."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("../shared is absent, and in CI it must be there")
+        if os.environ.get("MEDQA_SHARED") == "required":
+            pytest.fail("../shared is absent, and here it must be there")
         pytest.skip("needs ../shared (real ChatGLM3 tokenizer and Huatuo rows), absent here")
     return folder

@@ -1,0 +1,85 @@
+# medqa: every step of the pipeline. `make` alone prints this list.
+#
+#   RECIPE=chatglm3-6b   or tiny: the folder under configs/ that train, export, compare and chat use
+#   DATA=huatuo          the YAML under configs/data/ that `make data` converts
+#   HUB=huggingface      or modelscope: where model and data come from
+#   OVERWRITE=1          replace a result that was made from other inputs
+#   HOST=127.0.0.1 PORT=7860   of the web UI
+
+RECIPE ?= chatglm3-6b
+DATA ?= huatuo
+HUB ?= huggingface
+HOST ?= 127.0.0.1
+PORT ?= 7860
+VENV ?= .venv
+
+PY := $(VENV)/bin/python
+RUN := $(PY) scripts/
+FLAGS := $(if $(OVERWRITE),--overwrite)
+INSTALLED := $(VENV)/.installed
+# The first Python from 3.11 to 3.13 on the PATH.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell \
+	$(p) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format model data train export compare chat webui clean
+
+help: ## print this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@printf '\n'; sed -n 's/^#   /  /p' Makefile
+
+install: $(INSTALLED) ## create .venv and install everything into it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11 to 3.13 on the PATH, found none; install one, or give PYTHON=/path/to/python3"; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null || test -x $(VENV)/bin/uv || $(VENV)/bin/pip install --quiet uv
+	PATH="$$PATH:$(CURDIR)/$(VENV)/bin" uv pip install --quiet --python $(PY) --constraints constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## the whole path on a tiny ChatGLM3, on a CPU, in minutes
+	@$(RUN)make_tiny.py configs/tiny/make_tiny.yaml --overwrite
+	@$(RUN)import_model.py models/tiny-original models/tiny --overwrite
+	@$(RUN)convert.py configs/data/sample.yaml --overwrite
+	@$(RUN)train.py configs/tiny/lora_sft.yaml --overwrite
+	@$(RUN)export.py configs/tiny/export.yaml --overwrite
+	@$(RUN)compare.py configs/tiny/compare.yaml --overwrite
+
+test: $(INSTALLED) lint ## lint, types, import contracts and all tests
+	$(PY) -m pytest
+
+lint: $(INSTALLED) ## the quick checks alone
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(INSTALLED) ## let ruff mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+model: $(INSTALLED) ## download ChatGLM3-6B and import it as native GLM
+	@$(RUN)download.py model --hub $(HUB)
+	@$(RUN)import_model.py models/chatglm3-6b-original models/chatglm3-6b $(FLAGS)
+
+data: $(INSTALLED) ## download Huatuo-26M and convert it
+	@$(RUN)download.py data --hub $(HUB)
+	@$(RUN)convert.py configs/data/$(DATA).yaml $(FLAGS)
+
+train: $(INSTALLED) ## LoRA SFT of RECIPE
+	@$(RUN)train.py configs/$(RECIPE)/lora_sft.yaml $(FLAGS)
+
+export: $(INSTALLED) ## merge RECIPE's adapter into its base model
+	@$(RUN)export.py configs/$(RECIPE)/export.yaml $(FLAGS)
+
+compare: $(INSTALLED) ## base and tuned answers side by side, and a report
+	@$(RUN)compare.py configs/$(RECIPE)/compare.yaml $(FLAGS)
+
+chat: $(INSTALLED) ## talk to the tuned model in the terminal
+	@$(VENV)/bin/llamafactory-cli chat configs/$(RECIPE)/chat.yaml
+
+webui: $(INSTALLED) ## LlamaBoard in the browser, pre-filled
+	@$(RUN)webui.py --host $(HOST) --port $(PORT)
+
+clean: ## remove what the demo made
+	rm -rf models/tiny-original models/tiny models/tiny-med saves/tiny outputs/compare/tiny data/processed/sample

@@ -1,0 +1,16 @@
+"""Models and data sets from Hugging Face or ModelScope."""
+
+from medqa.hub.catalogue import DATA, HUBS, KNOWN, MODELS, REFUSED, Hub
+from medqa.hub.download import RECORD, download_data, download_model
+
+__all__ = [
+    "DATA",
+    "HUBS",
+    "KNOWN",
+    "MODELS",
+    "RECORD",
+    "REFUSED",
+    "Hub",
+    "download_data",
+    "download_model",
+]

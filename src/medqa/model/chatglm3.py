@@ -1,0 +1,268 @@
+"""ChatGLM3's network as transformers' native GLM: the same tensors under other names.
+
+Source of the correspondence: ``modeling_chatglm.py`` of ChatGLM3-6B and
+``transformers/models/glm/modeling_glm.py``; both rotate interleaved pairs of the first half of
+each head, so no weight has to be permuted.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medqa.errors import CheckFailedError, CheckpointError
+from medqa.model.original import OriginalConfig, Stored, load
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "model.safetensors.index.json"
+# A written shard holds at most this much (or one tensor): it bounds the memory of an import.
+MAX_SHARD_BYTES = 2_000_000_000
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+ROPE_BASE = 10000.0
+OUTPUT = "transformer.output_layer.weight"
+# Buffers that some checkpoints carry; the native model computes them.
+IGNORED = frozenset({"transformer.rotary_pos_emb.inv_freq"})
+
+
+@dataclass(frozen=True)
+class Weight:
+    """An original tensor and the native ones it becomes, as their rows from top to bottom."""
+
+    original: str
+    shape: tuple[int, ...]
+    parts: Mapping[str, int]
+
+
+def layout(config: OriginalConfig, *, tied: bool) -> list[Weight]:
+    """Returns every tensor that a checkpoint of this config must have.
+
+    Args:
+        config: The original config.
+        tied: The output layer is the embedding and has no tensor of its own.
+    """
+    hidden, vocab = config.hidden_size, config.padded_vocab_size
+    weights = [
+        _same("transformer.embedding.word_embeddings", "model.embed_tokens", vocab, hidden),
+        _same("transformer.encoder.final_layernorm", "model.norm", hidden),
+    ]
+    for n in range(config.num_layers):
+        weights += _layer(config, f"transformer.encoder.layers.{n}", f"model.layers.{n}")
+    if not tied:
+        weights.append(_same("transformer.output_layer", "lm_head", vocab, hidden))
+    return weights
+
+
+def _layer(config: OriginalConfig, old: str, new: str) -> list[Weight]:
+    hidden, inner = config.hidden_size, config.ffn_hidden_size
+    width = config.num_attention_heads * config.kv_channels
+    rows = {"q": width, "k": config.groups * config.kv_channels}
+    rows["v"] = rows["k"]
+    fused = sum(rows.values())
+
+    def qkv(kind: str, *shape: int) -> Weight:
+        parts = {f"{new}.self_attn.{p}_proj.{kind}": n for p, n in rows.items()}
+        return Weight(f"{old}.self_attention.query_key_value.{kind}", shape, parts)
+
+    return [
+        _same(f"{old}.input_layernorm", f"{new}.input_layernorm", hidden),
+        qkv("weight", fused, hidden),
+        *([qkv("bias", fused)] if config.add_qkv_bias else []),
+        _same(f"{old}.self_attention.dense", f"{new}.self_attn.o_proj", hidden, width),
+        _same(f"{old}.post_attention_layernorm", f"{new}.post_attention_layernorm", hidden),
+        _same(f"{old}.mlp.dense_h_to_4h", f"{new}.mlp.gate_up_proj", 2 * inner, hidden),
+        _same(f"{old}.mlp.dense_4h_to_h", f"{new}.mlp.down_proj", hidden, inner),
+    ]
+
+
+def _same(old: str, new: str, *shape: int) -> Weight:
+    return Weight(f"{old}.weight", shape, {f"{new}.weight": shape[0]})
+
+
+def is_tied(config: OriginalConfig, stored: Mapping[str, Stored]) -> bool:
+    """Says whether the output layer is the embedding.
+
+    The original code never ties: an output layer that is there counts, whatever the config says.
+    """
+    return config.tie_word_embeddings and OUTPUT not in stored
+
+
+def require_fit(weights: Sequence[Weight], stored: Mapping[str, Stored]) -> None:
+    """Raises CheckpointError unless `stored` is exactly `weights`: names, shapes, float types."""
+    expected = {w.original: w.shape for w in weights}
+    present = {name: s for name, s in stored.items() if name not in IGNORED}
+    if missing := [name for name in expected if name not in present]:
+        raise CheckpointError(f"the checkpoint lacks {_some(missing)}; is a shard missing?")
+    if extra := sorted(present.keys() - expected):
+        raise CheckpointError(
+            f"the checkpoint has {_some(extra)}, which ChatGLM3 has not; is it another model, "
+            "a quantised one, or one with a prefix encoder?"
+        )
+    for name, shape in expected.items():
+        if present[name].shape != shape:
+            raise CheckpointError(
+                f"tensor {name} has shape {list(present[name].shape)}, but config.json asks for "
+                f"{list(shape)}"
+            )
+        if present[name].dtype not in BYTES:
+            raise CheckpointError(
+                f"tensor {name} has dtype {present[name].dtype}, expected one of {', '.join(BYTES)}"
+                "; import the full-precision model"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    tail = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} tensor{'s' * (len(names) > 1)}: {', '.join(names[:3])}{tail}"
+
+
+def size(weights: Sequence[Weight], stored: Mapping[str, Stored], dtype: str) -> int:
+    """Returns the bytes of all weights once written as `dtype` (or ``keep``)."""
+    return sum(_size(w, stored, dtype) for w in weights)
+
+
+def write_weights(
+    weights: Sequence[Weight],
+    stored: Mapping[str, Stored],
+    folder: Path,
+    dtype: str,
+    advance: Callable[[int], None],
+) -> None:
+    """Writes native safetensors, shard by shard, with an index when there are several.
+
+    A written shard never holds tensors of two source shards and never more than
+    ``MAX_SHARD_BYTES``. Without a change of dtype the tensors go from the memory-mapped source
+    straight to the file, so what is in memory is pages of one source shard.
+
+    Args:
+        weights: The tensors to write.
+        stored: Where each original tensor is.
+        folder: The folder to write into; ``config.json`` is there.
+        dtype: ``keep``, ``float32``, ``float16`` or ``bfloat16``.
+        advance: Called with the bytes written since the last call.
+    """
+    from safetensors.torch import save_file
+
+    groups = list(_groups(weights, stored, dtype))
+    weight_map: dict[str, str] = {}
+    for number, group in enumerate(groups, 1):
+        name = "model.safetensors"
+        if len(groups) > 1:
+            name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        native = _native(group, stored[group[0].original].shard, dtype)
+        save_file(native, folder / name, metadata={"format": "pt"})
+        # safetensors creates files that only their owner may read.
+        shutil.copymode(folder / "config.json", folder / name)
+        weight_map |= dict.fromkeys(native, name)
+        del native
+        advance(size(group, stored, dtype))
+    if len(groups) > 1:
+        total = {"total_size": size(weights, stored, dtype)}
+        index = {"metadata": total, "weight_map": dict(sorted(weight_map.items()))}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _groups(
+    weights: Sequence[Weight], stored: Mapping[str, Stored], dtype: str
+) -> Iterator[list[Weight]]:
+    by_shard: dict[Path, list[Weight]] = {}
+    for weight in weights:
+        by_shard.setdefault(stored[weight.original].shard, []).append(weight)
+    for shard in sorted(by_shard):
+        group: list[Weight] = []
+        for weight in by_shard[shard]:
+            if group and size([*group, weight], stored, dtype) > MAX_SHARD_BYTES:
+                yield group
+                group = []
+            group.append(weight)
+        yield group
+
+
+def _native(group: Sequence[Weight], shard: Path, dtype: str) -> "dict[str, torch.Tensor]":
+    import torch
+
+    originals = load(shard, [w.original for w in group])
+    native: dict[str, torch.Tensor] = {}
+    for weight in group:
+        tensor = _cast(weight.original, originals.pop(weight.original), dtype)
+        rows: Any = list(weight.parts.values())
+        native |= dict(zip(weight.parts, torch.split(tensor, rows), strict=True))
+    return native
+
+
+def _cast(name: str, tensor: "torch.Tensor", dtype: str) -> "torch.Tensor":
+    import torch
+
+    tensor = tensor.contiguous()
+    if dtype == "keep":
+        return tensor
+    cast = tensor.to(getattr(torch, dtype))
+    if dtype == "float16" and tensor.dtype != cast.dtype and not cast.isfinite().all():
+        raise CheckFailedError(f"tensor {name} overflows float16; use --dtype bfloat16")
+    return cast
+
+
+def _size(weight: Weight, stored: Mapping[str, Stored], dtype: str) -> int:
+    kind = stored[weight.original].dtype if dtype == "keep" else dtype
+    return math.prod(weight.shape) * BYTES[kind]
+
+
+def write_config(
+    config: OriginalConfig,
+    folder: Path,
+    *,
+    dtype: str,
+    stop_ids: Sequence[int],
+    tied: bool,
+    interpolated: bool,
+) -> None:
+    """Writes ``config.json`` and ``generation_config.json``; neither names any code to load.
+
+    Args:
+        config: The original config.
+        folder: The folder to write into.
+        dtype: The dtype that loaders use by default.
+        stop_ids: The ids at which an answer ends; the first is ``</s>``.
+        tied: The output layer is the embedding.
+        interpolated: ``rope_ratio`` divides the positions (ChatGLM2-6B-32k) instead of
+            multiplying the rotary base (ChatGLM3-6B-32k).
+    """
+    from transformers import GenerationConfig, GlmConfig
+
+    rope = _rope(config.rope_ratio, interpolated=interpolated)
+    GlmConfig(
+        architectures=["GlmForCausalLM"],
+        vocab_size=config.padded_vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.ffn_hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_key_value_heads=config.groups,
+        head_dim=config.kv_channels,
+        attention_bias=config.add_qkv_bias,
+        rms_norm_eps=config.layernorm_epsilon,
+        max_position_embeddings=config.seq_length,
+        rope_parameters=rope,
+        tie_word_embeddings=tied,
+        pad_token_id=0,
+        eos_token_id=list(stop_ids),
+        dtype=dtype,
+    ).save_pretrained(folder)
+    file = folder / "config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    # Tools built on transformers 4 look for it here and would otherwise assume 10000.
+    values["rope_theta"] = rope["rope_theta"]
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    generation: Any = GenerationConfig(eos_token_id=list(stop_ids), pad_token_id=0)  # type: ignore[no-untyped-call]
+    generation.save_pretrained(folder)
+
+
+def _rope(ratio: float, *, interpolated: bool) -> dict[str, Any]:
+    rope = {"rope_type": "default", "rope_theta": ROPE_BASE, "partial_rotary_factor": 0.5}
+    if interpolated and ratio != 1:
+        return rope | {"rope_type": "linear", "factor": ratio}
+    return rope | {"rope_theta": ROPE_BASE * ratio}

@@ -1,0 +1,153 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medqa.data import rows
+from medqa.data.rows import HUATUO, Keys, Limits, Record, Rejection, Row
+
+LIMITS = Limits(min_question=2, max_question=10, min_answer=2, max_answer=20)
+
+
+def convert(value: Any, schemas: tuple[Keys, ...] = HUATUO) -> list[Record | Rejection]:
+    return rows.convert(Row("s", 7, value, "raw"), schemas, LIMITS)
+
+
+def pairs(value: Any) -> list[tuple[str, str]]:
+    found = convert(value)
+    assert all(isinstance(f, Record) for f in found)
+    return [(f.question, f.answer) for f in found if isinstance(f, Record)]
+
+
+def reasons(value: Any, schemas: tuple[Keys, ...] = HUATUO) -> list[str]:
+    found = convert(value, schemas)
+    assert all(isinstance(f, Rejection) for f in found)
+    return [f.reason for f in found if isinstance(f, Rejection)]
+
+
+@pytest.mark.parametrize(
+    ("questions", "answers", "expected"),
+    [
+        ("感冒？", "多喝水", [("感冒？", "多喝水")]),
+        (["感冒？"], ["多喝水"], [("感冒？", "多喝水")]),
+        ([["感冒？"]], [["多喝水"]], [("感冒？", "多喝水")]),
+        ([["感冒？", "伤风？"]], ["多喝水"], [("感冒？", "多喝水"), ("伤风？", "多喝水")]),
+        (["感冒？", "伤风？"], "多喝水", [("感冒？", "多喝水"), ("伤风？", "多喝水")]),
+        (["感冒？", "痛风？"], ["喝水", "忌酒"], [("感冒？", "喝水"), ("痛风？", "忌酒")]),
+        (["感冒？"], ["喝水", "休息"], [("感冒？", "喝水"), ("感冒？", "休息")]),
+        (
+            [["感冒？", "伤风？"], ["痛风？"]],
+            ["喝水", "忌酒"],
+            [("感冒？", "喝水"), ("伤风？", "喝水"), ("痛风？", "忌酒")],
+        ),
+    ],
+)
+def test_every_shape_of_questions_and_answers(
+    questions: Any, answers: Any, expected: list[tuple[str, str]]
+) -> None:
+    assert pairs({"questions": questions, "answers": answers}) == expected
+    # The same lists under Lite's names.
+    assert pairs({"question": questions, "answer": answers}) == expected
+
+
+def test_lite_row_brings_its_department_and_ids_count_the_pairs() -> None:
+    lite = {"id": 1, "question": "感冒？", "answer": "喝水", "score": 5, "label": " 内科 "}
+    (record,) = convert(lite)
+    assert isinstance(record, Record)
+    assert (record.id, record.source, record.department) == ("s:7", "s", "内科")
+    found = convert({"questions": [["感冒？", "伤", "伤风？"]], "answers": ["喝水"]})
+    assert [f.id for f in found] == ["s:7", "s:7#1", "s:7#2"]
+    assert [isinstance(f, Record) for f in found] == [True, False, True]
+    (unlabelled,) = convert({**lite, "label": None})
+    assert isinstance(unlabelled, Record) and unlabelled.department == ""
+
+
+def test_plain_columns_by_name() -> None:
+    keys = Keys("Q", "A", "D")
+    (record,) = convert({"Q": "利率？", "A": "百分之三", "D": 4}, (keys,))
+    assert isinstance(record, Record)
+    assert (record.question, record.answer, record.department) == ("利率？", "百分之三", "4")
+    assert reasons({"question": "利率？", "answer": "百分之三"}, (keys,)) == [rows.MISSING_KEY]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("text", rows.WRONG_TYPE),
+        (3, rows.WRONG_TYPE),
+        (None, rows.WRONG_TYPE),
+        ([], rows.WRONG_TYPE),
+        ({}, rows.MISSING_KEY),
+        ({"questions": "感冒？"}, rows.MISSING_KEY),
+        ({"answer": "喝水"}, rows.MISSING_KEY),
+        ({"questions": "感冒？", "answers": 5}, rows.WRONG_TYPE),
+        ({"questions": {"q": "感冒？"}, "answers": "喝水"}, rows.WRONG_TYPE),
+        ({"questions": [[["感冒？"]]], "answers": "喝水"}, rows.WRONG_TYPE),
+        ({"questions": [], "answers": "喝水"}, rows.EMPTY_QUESTION),
+        ({"questions": [[]], "answers": "喝水"}, rows.EMPTY_QUESTION),
+        ({"questions": None, "answers": "喝水"}, rows.EMPTY_QUESTION),
+        ({"questions": " \u200b\u3000", "answers": "喝水"}, rows.EMPTY_QUESTION),
+        ({"questions": "？？？", "answers": "喝水"}, rows.EMPTY_QUESTION),
+        ({"questions": "感冒？", "answers": []}, rows.EMPTY_ANSWER),
+        ({"questions": "感冒？", "answers": "&nbsp;。"}, rows.EMPTY_ANSWER),
+        ({"questions": ["感冒？", "痛风？", "水痘？"], "answers": ["喝", "忌"]}, rows.UNPAIRED),
+        ({"questions": "痛", "answers": "喝水"}, rows.QUESTION_TOO_SHORT),
+        ({"questions": "痛" * 11, "answers": "喝水"}, rows.QUESTION_TOO_LONG),
+        ({"questions": "感冒？", "answers": "水"}, rows.ANSWER_TOO_SHORT),
+        ({"questions": "感冒？", "answers": "水" * 21}, rows.ANSWER_TOO_LONG),
+        ({"questions": "感冒？", "answers": "https://www.51zyzy.com/1.html"}, rows.URL_ANSWER),
+        ({"questions": "感冒？", "answers": " <HTTP://a.cn/x?y=1>\nwww.b.cn"}, rows.URL_ANSWER),
+        ({"questions": "感冒？", "answers": "//a.cn/x"}, rows.URL_ANSWER),
+    ],
+)
+def test_reasons(value: Any, reason: str) -> None:
+    assert reasons(value) == [reason]
+
+
+@pytest.mark.parametrize("answer", ["见www.a.cn", "https://a.cn 多喝水", "1.5mg/kg/d"])
+def test_text_with_a_link_or_a_slash_is_no_link(answer: str) -> None:
+    assert pairs({"questions": "感冒？", "answers": answer}) == [("感冒？", answer)]
+
+
+def test_limits_are_inclusive_and_count_cleaned_text() -> None:
+    assert pairs({"questions": "  痛\u200b吗 ", "answers": "水" * 20})
+    assert pairs({"questions": "痛" * 10, "answers": "喝水\x00"}) == [("痛" * 10, "喝水")]
+
+
+def test_a_bad_paraphrase_costs_only_itself() -> None:
+    found = convert({"questions": [["感冒？", 5, ""]], "answers": ["喝水"]})
+    assert [getattr(f, "reason", "kept") for f in found] == [
+        "kept",
+        rows.WRONG_TYPE,
+        rows.EMPTY_QUESTION,
+    ]
+
+
+def test_keys_say_what_is_equal() -> None:
+    one, same, other = (
+        convert({"questions": q, "answers": a})[0]
+        for q, a in [("感冒?", "吃１片。"), ("感冒？", "吃1片"), ("感冒？", "吃2片")]
+    )
+    assert isinstance(one, Record) and isinstance(same, Record) and isinstance(other, Record)
+    assert one.question_key == same.question_key == other.question_key
+    assert one.pair_key == same.pair_key != other.pair_key
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["questions", "answers", "question", "answer", "label"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_any_json_gives_at_least_one_outcome_with_ids_of_its_own(value: Any) -> None:
+    found = convert(value)
+    assert found
+    assert len({f.id for f in found}) == len(found)

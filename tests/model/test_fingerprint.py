@@ -1,0 +1,39 @@
+import pytest
+from original_chatglm import BASE, random_weights, write_checkpoint
+
+from medqa import provenance
+from medqa.errors import MissingInputError
+from medqa.model.fingerprint import weights_fingerprint
+from medqa.model.importer import import_model
+
+
+def fingerprint(folder, tokenizer, *, dtype="keep", **layout):
+    write_checkpoint(folder / "source", tokenizer, **layout)
+    import_model(folder / "source", folder / "target", dtype=dtype, origin="test")
+    (found,) = provenance.model_digest(folder / "target").values()
+    assert found == weights_fingerprint(folder / "target")
+    return found
+
+
+def test_it_knows_the_weights_and_not_the_files(tmp_path, small_tokenizer):
+    one = fingerprint(tmp_path / "one", small_tokenizer)
+    three = fingerprint(tmp_path / "three", small_tokenizer, kind="bin", shards=3)
+    assert one == three
+    assert one.startswith("sha256:")
+    assert len(one) == 7 + 64
+
+
+def test_one_changed_value_or_another_dtype_changes_it(tmp_path, small_tokenizer):
+    weights = random_weights(BASE)
+    weights["transformer.encoder.layers.1.mlp.dense_4h_to_h.weight"][3, 4] += 1e-3
+    found = {
+        fingerprint(tmp_path / "base", small_tokenizer),
+        fingerprint(tmp_path / "tuned", small_tokenizer, weights=weights),
+        fingerprint(tmp_path / "half", small_tokenizer, dtype="bfloat16"),
+    }
+    assert len(found) == 3
+
+
+def test_a_folder_without_weights(tmp_path):
+    with pytest.raises(MissingInputError, match=r"no model\.safetensors"):
+        weights_fingerprint(tmp_path)
