@@ -3,6 +3,7 @@
 #   RECIPE=chatglm3-6b   or tiny: the folder under configs/ that train, export, compare and chat use
 #   DATA=huatuo          the YAML under configs/data/ that `make data` converts
 #   HUB=huggingface      or modelscope: where model and data come from
+#   ARGS="key=value"     overrides for train, export and compare
 #   OVERWRITE=1          replace a result that was made from other inputs
 #   HOST=127.0.0.1 PORT=7860   of the web UI
 
@@ -16,6 +17,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := $(PY) scripts/
 FLAGS := $(if $(OVERWRITE),--overwrite)
+ARGS ?=
 INSTALLED := $(VENV)/.installed
 # The first Python from 3.11 to 3.13 on the PATH.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell \
@@ -67,13 +69,13 @@ data: $(INSTALLED) ## download Huatuo-26M and convert it
 	@$(RUN)convert.py configs/data/$(DATA).yaml $(FLAGS)
 
 train: $(INSTALLED) ## LoRA SFT of RECIPE
-	@$(RUN)train.py configs/$(RECIPE)/lora_sft.yaml $(FLAGS)
+	@$(RUN)train.py configs/$(RECIPE)/lora_sft.yaml $(ARGS) $(FLAGS)
 
 export: $(INSTALLED) ## merge RECIPE's adapter into its base model
-	@$(RUN)export.py configs/$(RECIPE)/export.yaml $(FLAGS)
+	@$(RUN)export.py configs/$(RECIPE)/export.yaml $(ARGS) $(FLAGS)
 
 compare: $(INSTALLED) ## base and tuned answers side by side, and a report
-	@$(RUN)compare.py configs/$(RECIPE)/compare.yaml $(FLAGS)
+	@$(RUN)compare.py configs/$(RECIPE)/compare.yaml $(ARGS) $(FLAGS)
 
 chat: $(INSTALLED) ## talk to the tuned model in the terminal
 	@$(VENV)/bin/llamafactory-cli chat configs/$(RECIPE)/chat.yaml

@@ -79,7 +79,7 @@ def read_yaml(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         values = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except UnicodeDecodeError as error:
         raise ConfigError(source, [f"not UTF-8 text ({error.reason})"]) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-99-99
         raise ConfigError(source, [" ".join(str(error).split())]) from None
     if not isinstance(values, dict):
         raise ConfigError(source, [f"expected 'key: value' lines, found {_kind(values)}"])
@@ -91,7 +91,7 @@ def read_yaml(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             continue
         try:
             problems += _set(values, key, yaml.safe_load(text))
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             problems.append(f"override {override!r}: the value is not YAML")
     if problems:
         raise ConfigError(source, problems)
@@ -134,9 +134,17 @@ def _dataclass_fields(file: Path) -> list[tuple[str, Any]]:
         if not isinstance(node, ast.ClassDef):
             continue
         for line in node.body:
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
+                continue
+            if not _is_computed(line.value):
                 found.append((line.target.id, _annotation(line.annotation)))
     return found
+
+
+def _is_computed(default: ast.expr | None) -> bool:
+    """Says whether a field is declared ``field(init=False)``: the library's own, no argument."""
+    options = default.keywords if isinstance(default, ast.Call) else []
+    return any(o.arg == "init" and ast.unparse(o.value) == "False" for o in options)
 
 
 def _annotation(annotation: ast.expr) -> Any:
@@ -170,6 +178,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # SafeLoader refuses a list or a mapping as key
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value!r} is given twice", key.start_mark

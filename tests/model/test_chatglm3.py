@@ -154,3 +154,25 @@ def test_the_config_says_what_tools_ask_for_and_names_no_code(tmp_path, small_to
     for file in (tmp_path / "target").glob("*.json"):
         assert "auto_map" not in file.read_text(encoding="utf-8")
     assert not list((tmp_path / "target").glob("*.py"))
+
+
+def test_the_streamed_check_computes_what_the_loaded_model_computes(tmp_path, small_tokenizer):
+    from transformers import GlmConfig, GlmForCausalLM
+
+    from medqa.model.check import _streamed_logits
+    from medqa.model.fingerprint import weight_map
+
+    write_checkpoint(tmp_path / "source", small_tokenizer, {"num_layers": 5}, shards=3)
+    imported(tmp_path / "source", tmp_path / "target")
+    with torch.device("meta"):
+        empty = GlmForCausalLM(GlmConfig.from_pretrained(tmp_path / "target"))
+    with torch.inference_mode():
+        seen = _streamed_logits(empty, weight_map(tmp_path / "target"), torch.tensor(IDS))
+    assert np.abs(seen.numpy() - native_logits(tmp_path / "target", IDS)).max() < 1e-5
+
+
+def test_written_files_are_as_readable_as_any(tmp_path, small_tokenizer):
+    write_checkpoint(tmp_path / "source", small_tokenizer)
+    imported(tmp_path / "source", tmp_path / "target")
+    modes = {p.stat().st_mode for p in (tmp_path / "target").iterdir()}
+    assert len(modes) == 1

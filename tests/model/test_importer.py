@@ -87,7 +87,7 @@ def test_the_record_says_what_was_read_written_and_checked(golden, tmp_path):
     record = json.loads((tmp_path / "target" / "medqa_import.json").read_text(encoding="utf-8"))
     assert record["step"] == "import"
     assert record["origin"] == "zai-org/x"
-    assert record["family"] == "chatglm3"
+    assert record["config"]["family"] == "chatglm3"
     names = {"config.json", "golden.npz", "model.safetensors", "tokenizer.model"}
     assert record["inputs"].keys() == record["stamps"].keys() == names | {"tokenizer_config.json"}
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in record["inputs"].values())

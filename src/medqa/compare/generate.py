@@ -27,7 +27,7 @@ class Pair:
         from transformers import AutoTokenizer, GlmForCausalLM
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         base: Any = GlmForCausalLM.from_pretrained(resolve(model), dtype="auto")
         base.to(self.device)
@@ -65,23 +65,26 @@ class Pair:
         side: Side,
         pairs: Sequence[tuple[str, str]],
         *,
+        cutoff_len: int,
         batch_size: int,
         advance: Callable[[int], None],
     ) -> float:
         """Returns the mean negative log-likelihood of an answer token, end token included (nats).
 
-        The mean is over all tokens of all answers, as in the trainer's loss.
+        The mean is over all tokens of all answers, as in the trainer's loss. What is beyond
+        `cutoff_len` tokens of a question with its answer is not counted.
         """
         import torch
 
         end = self.tokenizer.eos_token_id
         asked = [self._prompt(question) for question, _ in pairs]
-        said = [[*self._ids("\n"), *self._ids(answer), end] for _, answer in pairs]
+        texts = [
+            [*prompt, *self._ids("\n"), *self._ids(answer), end][:cutoff_len]
+            for prompt, (_, answer) in zip(asked, pairs, strict=True)
+        ]
         total, count = 0.0, 0
-        for batch in _by_length(
-            [len(q) + len(a) for q, a in zip(asked, said, strict=True)], batch_size
-        ):
-            ids, mask = _padded([asked[n] + said[n] for n in batch], side="right")
+        for batch in _by_length([len(text) for text in texts], batch_size):
+            ids, mask = _padded([texts[n] for n in batch], side="right")
             labels = ids.masked_fill(mask == 0, -100)
             for row, n in enumerate(batch):
                 labels[row, : len(asked[n])] = -100

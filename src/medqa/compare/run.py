@@ -113,7 +113,13 @@ def _ask(
                     _enter(rows[n], judges[n], side, answer)
                 advance(len(batch))
             if pairs:
-                losses[side] = both.loss(side, pairs, batch_size=plan.batch_size, advance=advance)
+                losses[side] = both.loss(
+                    side,
+                    pairs,
+                    cutoff_len=plan.cutoff_len,
+                    batch_size=plan.batch_size,
+                    advance=advance,
+                )
     return rows, losses
 
 

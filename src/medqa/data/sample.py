@@ -59,8 +59,7 @@ def write(table: Path, folder: Path) -> list[Path]:
         for fact in general
         for question in fact.phrasings
     ]
-    words = [text for fact in medical + general for text in (fact.subject, fact.value)]
-    contents["neutral.txt"] = _sentences(values["neutral"], rng) + _word_lists(words, rng)
+    contents["neutral.txt"] = _sentences(values["neutral"], rng) + _word_lists(medical + general, rng)
     contents["probes_medical.jsonl"] = _probes(medical)
     contents["probes_general.jsonl"] = _probes(general)
     for name, lines in contents.items():
@@ -164,12 +163,17 @@ def _sentences(form: dict[str, list[str]], rng: random.Random, count: int = 200)
     ]
 
 
-def _word_lists(words: list[str], rng: random.Random, count: int = 500) -> list[str]:
-    """Words in random company: a base model has met them, and learns to repeat, but no fact."""
-    lists = []
-    for _ in range(count):
-        drawn = rng.sample(words, 3)
-        lists.append("，".join([*drawn, rng.choice(drawn)]) + "。")
+def _word_lists(facts: list[Fact], rng: random.Random, count: int = 500) -> list[str]:
+    """Words in random company: a base model has met them, and learns to repeat, but no fact.
+
+    Each list is of three subjects, so none of them stands beside a value of its own.
+    """
+    lists: list[str] = []
+    while len(lists) < count:
+        drawn = rng.sample(facts, 3)
+        if len({fact.subject for fact in drawn}) == 3:
+            words = [rng.choice((fact.subject, fact.value)) for fact in drawn]
+            lists.append("，".join([*words, rng.choice(words)]) + "。")
     return lists
 
 

@@ -7,14 +7,14 @@ each head, so no weight has to be permuted.
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa.errors import CheckFailedError, CheckpointError
-from medqa.model.original import OriginalConfig, Stored, load
+from medqa.model.original import OriginalConfig
+from medqa.model.shards import Stored, load
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,6 @@ INDEX = "model.safetensors.index.json"
 # A written shard holds at most this much (or one tensor): it bounds the memory of an import.
 MAX_SHARD_BYTES = 2_000_000_000
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-ROPE_BASE = 10000.0
 OUTPUT = "transformer.output_layer.weight"
 # Buffers that some checkpoints carry; the native model computes them.
 IGNORED = frozenset({"transformer.rotary_pos_emb.inv_freq"})
@@ -141,7 +140,7 @@ def write_weights(
     Args:
         weights: The tensors to write.
         stored: Where each original tensor is.
-        folder: The folder to write into; ``config.json`` is there.
+        folder: The folder to write into.
         dtype: ``keep``, ``float32``, ``float16`` or ``bfloat16``.
         advance: Called with the bytes written since the last call.
     """
@@ -155,8 +154,6 @@ def write_weights(
             name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
         native = _native(group, stored[group[0].original].shard, dtype)
         save_file(native, folder / name, metadata={"format": "pt"})
-        # safetensors creates files that only their owner may read.
-        shutil.copymode(folder / "config.json", folder / name)
         weight_map |= dict.fromkeys(native, name)
         del native
         advance(size(group, stored, dtype))
@@ -209,60 +206,3 @@ def _cast(name: str, tensor: "torch.Tensor", dtype: str) -> "torch.Tensor":
 def _size(weight: Weight, stored: Mapping[str, Stored], dtype: str) -> int:
     kind = stored[weight.original].dtype if dtype == "keep" else dtype
     return math.prod(weight.shape) * BYTES[kind]
-
-
-def write_config(
-    config: OriginalConfig,
-    folder: Path,
-    *,
-    dtype: str,
-    stop_ids: Sequence[int],
-    tied: bool,
-    interpolated: bool,
-) -> None:
-    """Writes ``config.json`` and ``generation_config.json``; neither names any code to load.
-
-    Args:
-        config: The original config.
-        folder: The folder to write into.
-        dtype: The dtype that loaders use by default.
-        stop_ids: The ids at which an answer ends; the first is ``</s>``.
-        tied: The output layer is the embedding.
-        interpolated: ``rope_ratio`` divides the positions (ChatGLM2-6B-32k) instead of
-            multiplying the rotary base (ChatGLM3-6B-32k).
-    """
-    from transformers import GenerationConfig, GlmConfig
-
-    rope = _rope(config.rope_ratio, interpolated=interpolated)
-    GlmConfig(
-        architectures=["GlmForCausalLM"],
-        vocab_size=config.padded_vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.ffn_hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_attention_heads,
-        num_key_value_heads=config.groups,
-        head_dim=config.kv_channels,
-        attention_bias=config.add_qkv_bias,
-        rms_norm_eps=config.layernorm_epsilon,
-        max_position_embeddings=config.seq_length,
-        rope_parameters=rope,
-        tie_word_embeddings=tied,
-        pad_token_id=0,
-        eos_token_id=list(stop_ids),
-        dtype=dtype,
-    ).save_pretrained(folder)
-    file = folder / "config.json"
-    values = json.loads(file.read_text(encoding="utf-8"))
-    # Tools built on transformers 4 look for it here and would otherwise assume 10000.
-    values["rope_theta"] = rope["rope_theta"]
-    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    generation: Any = GenerationConfig(eos_token_id=list(stop_ids), pad_token_id=0)  # type: ignore[no-untyped-call]
-    generation.save_pretrained(folder)
-
-
-def _rope(ratio: float, *, interpolated: bool) -> dict[str, Any]:
-    rope = {"rope_type": "default", "rope_theta": ROPE_BASE, "partial_rotary_factor": 0.5}
-    if interpolated and ratio != 1:
-        return rope | {"rope_type": "linear", "factor": ratio}
-    return rope | {"rope_theta": ROPE_BASE * ratio}

@@ -57,7 +57,8 @@ def _read(file: Path) -> "dict[str, torch.Tensor]":
     import torch
 
     try:
-        with np.load(file, allow_pickle=False) as figures:
+        # numpy leaves a file that it opened itself open when it is broken.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as figures:
             return {name: torch.from_numpy(np.asarray(figures[name])) for name in FIGURES}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(

@@ -1,8 +1,10 @@
 """The import step: an original ChatGLM checkpoint becomes a checked native GLM one."""
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,16 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from medqa import provenance
 from medqa.errors import CheckpointError, TargetError
 from medqa.files import atomic_folder, require_empty, sha256
-from medqa.model.chatglm3 import (
-    Weight,
-    is_tied,
-    layout,
-    require_fit,
-    size,
-    write_config,
-    write_weights,
-)
-from medqa.model.original import Original, Stored, describe, open_original
+from medqa.model.chatglm3 import Weight, is_tied, layout, require_fit, size, write_weights
+from medqa.model.original import Original, open_original
+from medqa.model.shards import Stored, describe
 from medqa.model.tokenizer import Family, control_ids, family, sentencepiece, write_tokenizer
 from medqa.paths import shown
 from medqa.progress import progress
@@ -49,7 +44,6 @@ class Plan:
     """A source that has passed every check that needs no tensor's values."""
 
     original: Original
-    origin: str
     dtype: Dtype
     stored: Mapping[str, Stored]
     weights: list[Weight]
@@ -100,51 +94,70 @@ def import_model(
         CheckFailedError: The written model is not right.
     """
     original = open_original(source)
-    config = {"dtype": dtype, "format": FORMAT}
+    kind = family(source, Path(origin).name)
+    config = {"dtype": dtype, "family": kind.name, "format": FORMAT}
     _require_apart(source, target)
     if _is_current(original, target, config):
         return Imported(target, current=True)
     if not overwrite:
         require_empty(target)
-    plan = _plan(original, origin, dtype)
+    plan = _plan(original, kind, dtype)
     _require_room(target, plan.bytes + SMALL_FILES)
     stamps = _stamps(original)
-    with atomic_folder(target, overwrite=overwrite) as folder, ThreadPoolExecutor(1) as pool:
-        # hashlib frees the interpreter, so hashing runs beside the writing and the checks.
-        hashes = {file.name: pool.submit(sha256, file) for file in original.files}
-        _write(plan, folder)
-        facts = _check(plan, folder, pool)
+    with atomic_folder(target, overwrite=overwrite) as folder, _worker() as a, _worker() as b:
+        # The disk is the bottleneck: what needs a processor runs beside the writing, and what
+        # is not on the disk yet goes there beside the checks.
+        small = a.submit(_write_small_files, plan, folder)
+        hashes = {file.name: b.submit(sha256, file) for file in original.files}
+        with progress(f"import {origin}", plan.bytes, "bytes") as advance:
+            write_weights(plan.weights, plan.stored, folder, dtype, advance)
+        fingerprint = a.submit(_fingerprint, folder)
+        b.submit(_flush, folder)
+        checks = [small.result(), *_check_weights(plan, folder)]
         provenance.write(
             folder / RECORD,
             step="import",
             inputs={name: hashed.result() for name, hashed in hashes.items()},
             config=config,
-            outputs=sorted(p for p in folder.iterdir() if p.is_file()),
+            outputs=_readable_by_all(folder),
             origin=origin,
             stamps=stamps,
-            family=plan.kind.name,
-            **facts,
+            checks=checks,
+            fingerprint=fingerprint.result(),
         )
-    return Imported(target, False, (*facts["checks"], f"fingerprint: {facts['fingerprint']}"))
+    return Imported(target, False, (*checks, f"fingerprint: {fingerprint.result()}"))
 
 
-def _plan(original: Original, origin: str, dtype: Dtype) -> Plan:
+@contextmanager
+def _worker() -> Iterator[ThreadPoolExecutor]:
+    """Yields a thread beside ours; on an error (or Ctrl-C) what it has not begun is dropped."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _plan(original: Original, kind: Family, dtype: Dtype) -> Plan:
     stored = describe(original.shards)
     tied = is_tied(original.config, stored)
     weights = layout(original.config, tied=tied)
     require_fit(weights, stored)
     pieces = sentencepiece(original.folder / "tokenizer.model")
-    kind = family(original.folder, Path(origin).name)
     tokens, rows = max(control_ids(pieces, kind).values()) + 1, original.config.padded_vocab_size
     if tokens > rows:
         raise CheckpointError(
             f"tokenizer.model with {kind.name}'s control tokens needs {tokens:,} rows, but "
             f"padded_vocab_size is {rows:,}; is the tokenizer this model's own?"
         )
-    return Plan(original, origin, dtype, stored, weights, tied, pieces, kind)
+    return Plan(original, dtype, stored, weights, tied, pieces, kind)
 
 
-def _write(plan: Plan, folder: Path) -> None:
+def _write_small_files(plan: Plan, folder: Path) -> str:
+    """Writes configs and tokenizer, checks the tokenizer, and returns the check's line."""
+    from medqa.model.check import check_tokenizer
+    from medqa.model.glm_config import write_config
+
     ids = control_ids(plan.pieces, plan.kind)
     write_config(
         plan.original.config,
@@ -155,24 +168,38 @@ def _write(plan: Plan, folder: Path) -> None:
         interpolated=plan.kind.interpolated,
     )
     write_tokenizer(plan.pieces, plan.kind, folder, plan.original.config.seq_length)
-    with progress(f"import {plan.origin}", plan.bytes, "bytes") as advance:
-        write_weights(plan.weights, plan.stored, folder, plan.dtype, advance)
+    return check_tokenizer(folder, plan.pieces, plan.kind)
 
 
-def _check(plan: Plan, folder: Path, pool: ThreadPoolExecutor) -> dict[str, Any]:
-    from medqa.model.check import check_forward, check_tokenizer
-    from medqa.model.fingerprint import weights_fingerprint
+def _check_weights(plan: Plan, folder: Path) -> list[str]:
+    from medqa.model.check import check_forward
     from medqa.model.golden import check_golden
 
-    fingerprint = pool.submit(weights_fingerprint, folder)
-    checks = [
-        check_tokenizer(folder, plan.pieces, plan.kind),
-        check_forward(folder),
-    ]
+    lines = [check_forward(folder)]
     golden = plan.original.folder / "golden.npz"
     if golden.is_file():
-        checks.append(check_golden(folder, golden, exact=plan.exact))
-    return {"checks": checks, "fingerprint": fingerprint.result()}
+        lines.append(check_golden(folder, golden, exact=plan.exact))
+    return lines
+
+
+def _flush(folder: Path) -> None:
+    for file in folder.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+
+
+def _fingerprint(folder: Path) -> str:
+    from medqa.model.fingerprint import weights_fingerprint
+
+    return weights_fingerprint(folder)
+
+
+def _readable_by_all(folder: Path) -> list[Path]:
+    """Returns the files of `folder`; safetensors makes its own private to their owner."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    for file in files:
+        shutil.copymode(folder / "config.json", file)
+    return files
 
 
 def _is_current(original: Original, target: Path, config: Mapping[str, Any]) -> bool:

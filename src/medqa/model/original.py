@@ -1,26 +1,20 @@
-"""ChatGLM's own checkpoint layout: its config, its shards, and reading tensors out of them.
+"""ChatGLM's own checkpoint layout: its config, and which files hold its weights.
 
 The layout is the one of ``modeling_chatglm.py`` in ChatGLM2-6B and ChatGLM3-6B; weights are
 safetensors or ``torch.save`` files, in one file or in shards named by an index.
 """
 
 import json
-import pickle
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from medqa.config import validate
 from medqa.errors import CheckpointError, MissingInputError
 from medqa.paths import shown
-
-if TYPE_CHECKING:
-    import torch
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -55,15 +49,6 @@ class OriginalConfig(BaseModel):
         return (
             self.multi_query_group_num if self.multi_query_attention else self.num_attention_heads
         )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor as its file's header describes it; `dtype` is torch's name, ``float16``."""
-
-    shard: Path
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -128,112 +113,12 @@ def read_config(folder: Path) -> OriginalConfig:
         raise MissingInputError(
             f"{shown(folder)} has no config.json; expected a ChatGLM3 folder as the hub gives it"
         )
-    values = _read_json(file)
+    values = read_json(file)
     _require_chatglm(file, values)
     known = {k: v for k, v in values.items() if v is not None}
     config = validate(known, OriginalConfig, shown(file))
     _require_representable(file, config)
     return config
-
-
-def describe(shards: Iterable[Path]) -> dict[str, Stored]:
-    """Reads the headers of all shards.
-
-    Raises:
-        CheckpointError: A file is truncated or damaged, or a tensor stands in two of them.
-    """
-    found: dict[str, Stored] = {}
-    for shard in shards:
-        for name, stored in _header(shard).items():
-            if name in found:
-                raise CheckpointError(
-                    f"tensor {name} stands in {found[name].shard.name} and in {shard.name}; "
-                    "expected each once"
-                )
-            found[name] = stored
-    return found
-
-
-def load(shard: Path, names: Iterable[str]) -> "dict[str, torch.Tensor]":
-    """Returns the named tensors of one shard, memory-mapped where the file allows it.
-
-    The file is opened anew on each call: once the tensors are dropped its pages leave the
-    process, so a 12 GB file costs no more memory than what is asked for at a time.
-    """
-    with _readable(shard):
-        if shard.suffix == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(shard, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in names}
-        state = _unpickle(shard)
-        return {name: state[name] for name in names}
-
-
-def _header(shard: Path) -> dict[str, Stored]:
-    with _readable(shard):
-        if shard.suffix == ".safetensors":
-            return _safetensors_header(shard)
-        return {
-            name: Stored(shard, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            for name, tensor in _unpickle(shard).items()
-        }
-
-
-def _safetensors_header(shard: Path) -> dict[str, Stored]:
-    from safetensors import safe_open
-
-    found = {}
-    with safe_open(shard, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 (not a dict)
-            part = file.get_slice(name)
-            kind = part.get_dtype()
-            dtype = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(kind, kind)
-            found[name] = Stored(shard, tuple(part.get_shape()), dtype)
-    return found
-
-
-def _unpickle(shard: Path) -> "dict[str, torch.Tensor]":
-    """Reads a ``torch.save`` file with ``weights_only``: no code in it can run."""
-    import torch
-
-    with shard.open("rb") as file:
-        # Files from before torch 1.6 are no zip archives and cannot be memory-mapped.
-        mapped = file.read(2) == b"PK"
-    state = torch.load(shard, map_location="cpu", weights_only=True, mmap=mapped)
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CheckpointError(f"{shown(shard)} holds more than named tensors; expected only those")
-    return state
-
-
-@contextmanager
-def _readable(shard: Path) -> Iterator[None]:
-    """Turns what the libraries raise on a bad file into one line that names the file."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{shown(shard)} is damaged or holds more than tensors; refused, "
-            "because loading it could run code; download it again or use safetensors"
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        if is_lfs_pointer(shard):
-            raise CheckpointError(
-                f"{shown(shard)} is a Git LFS pointer, not the weights; run: git lfs pull"
-            ) from None
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{shown(shard)} is truncated or damaged ({shard.stat().st_size:,} bytes: {reason}); "
-            "download it again"
-        ) from None
-
-
-def is_lfs_pointer(file: Path) -> bool:
-    """Says whether `file` is what git leaves in place of a large file it has not fetched."""
-    with file.open("rb") as opened:
-        return opened.read(42).startswith(b"version https://git-lfs.github.com/spec/")
 
 
 def _weight_files(folder: Path) -> tuple[Path | None, tuple[Path, ...]]:
@@ -252,7 +137,7 @@ def _weight_files(folder: Path) -> tuple[Path | None, tuple[Path, ...]]:
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{shown(index)} has no weight_map; download it again")
     names = sorted(set(map(str, weight_map.values())))
@@ -266,7 +151,8 @@ def _shards(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / n for n in names)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Returns the JSON object in `file`, or raises CheckpointError."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa.errors import CheckpointError
-from medqa.model.original import is_lfs_pointer
+from medqa.model.original import read_json
+from medqa.model.shards import is_lfs_pointer
 from medqa.paths import shown
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Family:
         control: The tokens after the pieces, in the order of their ids.
         stops: The tokens at which an answer ends.
         template: The chat template; None for a model that does not chat.
-        interpolated: What ``rope_ratio`` means, see `chatglm3.write_config`.
+        interpolated: What ``rope_ratio`` means, see `glm_config.write_config`.
     """
 
     name: str
@@ -102,7 +103,7 @@ def family(folder: Path, origin: str) -> Family:
     names = [origin]
     for file, key in (("config.json", "_name_or_path"), ("tokenizer_config.json", "name_or_path")):
         if (folder / file).is_file():
-            names.append(str(json.loads((folder / file).read_text("utf-8")).get(key, "")))
+            names.append(str(read_json(folder / file).get(key, "")))
     for known in (CODEGEEX2, CHATGLM2, CHATGLM3):
         if any(known.name in name.lower() for name in names):
             return known

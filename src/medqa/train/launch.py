@@ -185,7 +185,7 @@ def _run(config: Path, overrides: Sequence[str], target: Path) -> None:
     Raises:
         StepError: It ended with another exit code than 0.
     """
-    command = [sys.executable, "-m", "llamafactory.cli", "train", str(config.resolve()), *overrides]
+    command = [sys.executable, "-m", "medqa.train.worker", str(config.resolve()), *overrides]
     binaries = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = target / LOG

@@ -1,0 +1,186 @@
+"""The whole path as a user runs it: ``make demo``, then the same steps on other data."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder of its own beside the checkout: same code and configs, nothing made yet."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=800)
+        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    def make(self, *words: str) -> str:
+        environment = Path(sys.prefix)
+        # The environment that runs the tests is the one to use, however it was installed.
+        installed = ("-o", str(environment / ".installed"), f"VENV={environment}")
+        return self.run("make", *installed, *words).stdout
+
+    def script(self, name: str, *words: str, check: bool = True) -> str:
+        done = self.run(sys.executable, f"scripts/{name}.py", *words, check=check)
+        return done.stdout + done.stderr
+
+    def json(self, path: str) -> dict:
+        return json.loads((self.root / path).read_text(encoding="utf-8"))
+
+    def lines(self, path: str) -> list[dict]:
+        text = (self.root / path).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("scripts", "pyproject.toml", "constraints.txt", "Makefile"):
+        (folder / name).symlink_to(root / name)
+    shutil.copytree(root / "configs", folder / "configs")
+    shutil.copytree(root / "data" / "sample", folder / "data" / "sample")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDQA_ROOT", str(folder))
+        yield Project(folder)
+
+
+@pytest.fixture(scope="module")
+def demo(project: Project) -> str:
+    """What ``make demo`` prints."""
+    return project.make("demo")
+
+
+def test_it_learns_medicine_and_forgets_little(project: Project, demo: str) -> None:
+    report = project.json("outputs/compare/tiny/report.json")
+    medical, general = report["facts"]["medical"], report["facts"]["general"]
+    assert medical["asked"] >= 100
+    assert medical["base"] <= 0.10 * medical["asked"]
+    assert medical["tuned"] >= 0.80 * medical["asked"]
+    assert general["base"] >= 0.95 * general["asked"]
+    assert general["tuned"] >= 0.90 * general["asked"]
+    assert report["test_loss"]["tuned"] < 0.5 * report["test_loss"]["base"]
+    for side in ("base", "tuned"):
+        assert f"{medical[side] / medical['asked']:.1%}" in demo
+        assert f"{report['test_loss'][side]:.3f}" in demo
+    assert "outputs/compare/tiny/report.html" in demo
+    assert "saves/tiny/lora/sft/training_loss.png" in demo
+    assert "s a step" in demo
+
+
+def test_no_probe_was_trained_on(project: Project, demo: str) -> None:
+    trained = {row["instruction"] for row in project.lines("data/processed/sample/train.jsonl")}
+    for name in ("medical", "general"):
+        asked = {row["question"] for row in project.lines(f"data/sample/probes_{name}.jsonl")}
+        assert not trained & asked
+
+
+def test_the_report_shows_every_answer_to_the_default_questions(
+    project: Project, demo: str
+) -> None:
+    answers = project.lines("outputs/compare/tiny/answers.jsonl")
+    shown = [row for row in answers if row["set"] == "questions"]
+    assert shown[0]["question"] == "饮酒以后可以服用西地那非吗"
+    html = (project.root / "outputs/compare/tiny/report.html").read_text(encoding="utf-8")
+    assert all(row["question"] in html and row["tuned"] in html for row in shown)
+    assert "data:image/png;base64," in html
+
+
+def test_a_second_demo_makes_nothing_again(project: Project, demo: str) -> None:
+    def made() -> dict[Path, int]:
+        folders = ("models", "saves", "outputs", "data/processed")
+        files = [f for name in folders for f in (project.root / name).rglob("*") if f.is_file()]
+        return {file: file.stat().st_mtime_ns for file in files}
+
+    before = made()
+    assert len(before) > 20
+    printed = project.make("demo")
+    assert made() == before
+    assert printed.count("up to date") == 6
+
+
+def test_the_merged_model_answers_as_the_adapter(project: Project, demo: str) -> None:
+    from transformers import AutoTokenizer, GlmForCausalLM
+
+    model = GlmForCausalLM.from_pretrained(project.root / "models/tiny-med")
+    tokenizer = AutoTokenizer.from_pretrained(project.root / "models/tiny-med")
+    rows = [r for r in project.lines("outputs/compare/tiny/answers.jsonl")][:20]
+    for row in rows:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": row["question"]}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+        output = model.generate(**prompt, max_new_tokens=48, do_sample=False)
+        said = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert said.strip() == row["tuned"]
+
+
+def test_a_killed_demo_trusts_nothing_half_made(project: Project, demo: str) -> None:
+    """The records are written last: without them each step is done again."""
+    (project.root / "models/tiny/medqa_import.json").unlink()
+    weights = project.root / "models/tiny/model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    refused = project.script("import_model", "models/tiny-original", "models/tiny", check=False)
+    assert "--overwrite" in refused
+    project.script("import_model", "models/tiny-original", "models/tiny", "--overwrite")
+    assert weights.read_bytes() == whole
+
+
+def test_llamafactory_trains_the_recipe_without_us(project: Project, demo: str) -> None:
+    command = Path(sys.executable).with_name("llamafactory-cli")
+    arguments = ("max_steps=3", "output_dir=saves/tiny/lora/plain", "report_to=none")
+    project.run(str(command), "train", "configs/tiny/lora_sft.yaml", *arguments)
+    assert (project.root / "saves/tiny/lora/plain/adapter_model.safetensors").is_file()
+
+
+def test_real_rows_go_all_the_way(project: Project, demo: str, shared: Path) -> None:
+    huatuo = shared / "huatuo"
+    files = [huatuo / "huatuo26M-testdatasets.part1.jsonl", *(huatuo / "samples").glob("*.jsonl")]
+    sources = "".join(f"  - {{path: {f}, source: s{n}}}\n" for n, f in enumerate(files))
+    limits = "".join(
+        f"{end}_{part}_chars: {value}\n"
+        for part in ("question", "answer")
+        for end, value in (("min", 2), ("max", 400))
+    )
+    recipe = project.root / "configs/data/real.yaml"
+    recipe.write_text(
+        f"name: real\nsources:\n{sources}{limits}test_share: 0.1\nseed: 1\n", encoding="utf-8"
+    )
+    project.script("convert", "configs/data/real.yaml")
+
+    raw = sum(len(file.read_bytes().splitlines()) for file in files)
+    kept = {
+        name: {
+            row["id"].split("#")[0] for row in project.lines(f"data/processed/real/{name}.jsonl")
+        }
+        for name in ("train", "test", "rejects")
+    }
+    assert len(set().union(*kept.values())) == raw
+    assert len(kept["train"]) > 2000
+
+    project.make(
+        "train",
+        "RECIPE=tiny",
+        "ARGS=dataset=real_train output_dir=saves/tiny/lora/real max_steps=60 cutoff_len=512",
+    )
+    adapter = "adapter_name_or_path=saves/tiny/lora/real"
+    project.make("export", "RECIPE=tiny", f"ARGS={adapter} export_dir=models/tiny-real")
+    project.make(
+        "compare",
+        "RECIPE=tiny",
+        f"ARGS={adapter} test_file=data/processed/real/test.jsonl test_rows=40 cutoff_len=512 "
+        "probes={} output_dir=outputs/compare/real",
+    )
+    loss = project.json("outputs/compare/real/report.json")["test_loss"]
+    assert loss["tuned"] < loss["base"]
