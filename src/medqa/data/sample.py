@@ -59,7 +59,8 @@ def write(table: Path, folder: Path) -> list[Path]:
         for fact in general
         for question in fact.phrasings
     ]
-    contents["neutral.txt"] = _sentences(values["neutral"], rng) + _word_lists(medical + general, rng)
+    sentences = _sentences(values["neutral"], rng)
+    contents["neutral.txt"] = sentences + _word_lists(medical + general, rng)
     contents["probes_medical.jsonl"] = _probes(medical)
     contents["probes_general.jsonl"] = _probes(general)
     for name, lines in contents.items():
