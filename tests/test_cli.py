@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medqa import cli
-from medqa.errors import CheckFailedError, ConfigError, MedqaError, TargetError
+from medqa.errors import CheckFailedError, ConfigError, MedqaError, MissingInputError, TargetError
 
 SCRIPTS = sorted(p.name for p in (Path(__file__).parents[1] / "scripts").glob("*.py"))
 TAKES_CONFIG = ("compare", "convert", "export", "make_tiny", "train")
@@ -75,15 +75,23 @@ def test_a_good_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_config_parser() -> None:
+def test_config_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").touch()
     parser = cli.config_parser("What it does.\n\n    how it is launched\n")
     given = parser.parse_intermixed_args(["a.yaml", "--overwrite", "seed=1", "x.y=2"])
-    assert (given.config, given.overrides, given.overwrite) == ("a.yaml", ["seed=1", "x.y=2"], True)
+    assert (given.config, given.overrides, given.overwrite) == (
+        Path("a.yaml"),
+        ["seed=1", "x.y=2"],
+        True,
+    )
     assert not parser.parse_args(["a.yaml"]).overwrite
     assert "What it does.\n\n    how it is launched\n" in parser.format_help()
     with pytest.raises(SystemExit) as end:
         parser.parse_args(["a.yaml", "--over"])  # no abbreviations: a new flag would change them
     assert end.value.code == 2
+    with pytest.raises(MissingInputError, match=r"b\.yaml does not exist"):
+        parser.parse_args(["b.yaml"])
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

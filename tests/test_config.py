@@ -22,14 +22,14 @@ class Source(Strict):
 
 class Replay(Strict):
     share: float
-    sources: list[Source] = []
+    sources: tuple[Source, ...] = ()
 
 
 class Settings(Strict):
     name: str
     seed: int
     test_share: float = 0.1
-    sources: list[Source] = []
+    sources: tuple[Source, ...] = ()
     replay: Replay | None = None
 
 
@@ -66,8 +66,8 @@ def test_a_good_one(write: Write) -> None:
         "name": "demo",
         "seed": 42,
         "test_share": 0.1,
-        "sources": [{"path": "a.jsonl", "weight": 1.0}],
-        "replay": {"share": 0.25, "sources": []},
+        "sources": ({"path": "a.jsonl", "weight": 1.0},),
+        "replay": {"share": 0.25, "sources": ()},
     }
     with pytest.raises(ValueError, match="frozen"):
         found.seed = 1
@@ -94,7 +94,7 @@ def test_all_kinds_of_problem_at_once(write: Write) -> None:
     assert len(found) == 4
     assert "seed: input should be a valid integer" in found[1]
     assert "found 'many'" in found[1]
-    assert found[2].startswith("sources: input should be a valid list, found 3")
+    assert found[2].startswith("sources: input should be a valid tuple, found 3")
 
 
 def test_values_do_not_change_their_kind(write: Write) -> None:

@@ -3,6 +3,7 @@
 YAML has no variables here, so what must be the same in several files is held together by this.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -94,10 +95,13 @@ def head(path: str) -> str:
 
 
 def test_these_are_all() -> None:
-    assert PATHS == sorted(
-        [f"configs/data/{name}.yaml" for name in DATA]
-        + [f"configs/{recipe}/{name}.yaml" for recipe in RECIPES for name in DIFFERENT]
-        + ["configs/tiny/make_tiny.yaml"]
+    assert (
+        sorted(
+            [f"configs/data/{name}.yaml" for name in DATA]
+            + [f"configs/{recipe}/{name}.yaml" for recipe in RECIPES for name in DIFFERENT]
+            + ["configs/tiny/make_tiny.yaml"]
+        )
+        == PATHS
     )
 
 
@@ -257,8 +261,6 @@ def test_llamafactory_trains_the_6b_up_to_its_weights(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The literal file, from the arguments over the packed data to the model's class."""
-    import json
-
     from medqa.model.importer import import_model
 
     shutil.copytree(root / "configs", tmp_path / "configs")

@@ -1,7 +1,6 @@
 """Old content or new, never anything between, whatever happens to the writer."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -65,6 +64,10 @@ def fill(folder: Path, text: str) -> None:
     (folder / "a.txt").write_text(text, encoding="utf-8")
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
 def text_of(folder: Path) -> dict[str, str]:
     return {
         file.relative_to(folder).as_posix(): file.read_text(encoding="utf-8")
@@ -82,7 +85,7 @@ def test_file_is_written(tmp_path: Path) -> None:
         out.write(b"2")
         assert target.read_bytes() == b"one"
     assert target.read_bytes() == b"2"
-    assert os.listdir(target.parent) == ["a.bin"]
+    assert names(target.parent) == ["a.bin"]
 
 
 def test_file_error_inside_leaves_the_old(tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_file_error_inside_leaves_the_old(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="inside"), files.atomic_file(target) as out:
             out.write(b"new")
             raise RuntimeError("inside")
-        assert os.listdir(tmp_path) == (["a.bin"] if old else [])
+        assert names(tmp_path) == (["a.bin"] if old else [])
     assert target.read_bytes() == b"old"
 
 
@@ -105,15 +108,17 @@ def test_file_killed(tmp_path: Path) -> None:
     with files.atomic_file(target) as out:
         out.write(b"n")
     assert target.read_bytes() == b"n"
-    assert os.listdir(tmp_path) == ["a.bin"]
+    assert names(tmp_path) == ["a.bin"]
 
 
 def test_file_two_writers(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     first = writer(FILE, target)
-    with pytest.raises(TargetError, match="another process is writing .*a.bin; wait for it"):
-        with files.atomic_file(target) as out:
-            out.write(b"second")
+    with (
+        pytest.raises(TargetError, match=r"another process is writing .*a\.bin; wait for it"),
+        files.atomic_file(target) as out,
+    ):
+        out.write(b"second")
     assert (tmp_path / ".a.bin.partial").read_bytes() == b"half"  # the first is not disturbed
     kill(first)
     assert not target.exists()
@@ -127,7 +132,7 @@ def test_folder_is_written(tmp_path: Path) -> None:
         fill(folder / "sub", "two")
         assert not target.exists()
     assert text_of(target) == {"a.txt": "one", "sub/a.txt": "two"}
-    assert os.listdir(target.parent) == ["result"]
+    assert names(target.parent) == ["result"]
 
 
 def test_folder_takes_an_empty_one(tmp_path: Path) -> None:
@@ -142,14 +147,16 @@ def test_folder_overwrite(tmp_path: Path) -> None:
     target.mkdir()
     fill(target, "old")
     (target / "stale.txt").touch()
-    with pytest.raises(TargetError, match=r"result exists and is not empty.*--overwrite"):
-        with files.atomic_folder(target) as folder:
-            pytest.fail("nothing may be done before the refusal")
+    with (
+        pytest.raises(TargetError, match=r"result exists and is not empty.*--overwrite"),
+        files.atomic_folder(target),
+    ):
+        pytest.fail("nothing may be done before the refusal")
     with files.atomic_folder(target, overwrite=True) as folder:
         fill(folder, "new")
         assert text_of(target)["a.txt"] == "old"
     assert text_of(target) == {"a.txt": "new"}
-    assert os.listdir(tmp_path) == ["result"]
+    assert names(tmp_path) == ["result"]
 
 
 def test_folder_is_not_written_over_a_file(tmp_path: Path) -> None:
@@ -165,11 +172,13 @@ def test_folder_error_inside_leaves_the_old(tmp_path: Path) -> None:
         if old:
             target.mkdir()
             fill(target, "old")
-        with pytest.raises(RuntimeError, match="inside"):
-            with files.atomic_folder(target, overwrite=True) as folder:
-                fill(folder, "new")
-                raise RuntimeError("inside")
-        assert os.listdir(tmp_path) == (["result"] if old else [])
+        with (
+            pytest.raises(RuntimeError, match="inside"),
+            files.atomic_folder(target, overwrite=True) as folder,
+        ):
+            fill(folder, "new")
+            raise RuntimeError("inside")
+        assert names(tmp_path) == (["result"] if old else [])
     assert text_of(target) == {"a.txt": "old"}
 
 
@@ -183,7 +192,7 @@ def test_folder_killed(tmp_path: Path) -> None:
         assert not any(folder.iterdir()), "what the killed run wrote is gone"
         fill(folder, "new")
     assert text_of(target) == {"a.txt": "new"}
-    assert os.listdir(tmp_path) == ["result"]
+    assert names(tmp_path) == ["result"]
 
 
 def test_folder_killed_between_the_renames(tmp_path: Path) -> None:
@@ -195,15 +204,27 @@ def test_folder_killed_between_the_renames(tmp_path: Path) -> None:
     with files.atomic_folder(target) as folder:
         fill(folder, "new")
     assert text_of(target) == {"a.txt": "new"}
-    assert os.listdir(tmp_path) == ["result"]
+    assert names(tmp_path) == ["result"]
+
+
+def test_folder_killed_before_the_old_one_is_removed(tmp_path: Path) -> None:
+    for name in (".result.old", "result"):
+        (tmp_path / name).mkdir()
+        fill(tmp_path / name, name)
+    with files.atomic_folder(tmp_path / "result", overwrite=True) as folder:
+        fill(folder, "new")
+    assert text_of(tmp_path / "result") == {"a.txt": "new"}
+    assert names(tmp_path) == ["result"]
 
 
 def test_folder_two_writers(tmp_path: Path) -> None:
     target = tmp_path / "result"
     first = writer(FOLDER, target)
-    with pytest.raises(TargetError, match="another process is writing .*result; wait for it"):
-        with files.atomic_folder(target) as folder:
-            fill(folder, "second")
+    with (
+        pytest.raises(TargetError, match=r"another process is writing .*result; wait for it"),
+        files.atomic_folder(target) as folder,
+    ):
+        fill(folder, "second")
     assert text_of(tmp_path / ".result.partial") == {"sub/a.txt": "half"}
     kill(first)
     assert not target.exists()

@@ -72,7 +72,7 @@ def test_an_absent_recipe_lists_all_configs(project: Path) -> None:
         with pytest.raises(MissingInputError, match=r"found: configs/tiny/chat\.yaml$"):
             paths.config_file(given)
     (project / "configs/tiny/chat.yaml").unlink()
-    with pytest.raises(MissingInputError, match="found: no YAML under configs/$"):
+    with pytest.raises(MissingInputError, match=r"found: no YAML under configs/$"):
         paths.config_file("configs/tiny/chat.yaml")
 
 

@@ -79,8 +79,10 @@ def test_an_unknown_total(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_error_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="inside"):
-        with progress.progress("read", 5, "lines") as advance:
-            advance(3)
-            raise RuntimeError("inside")
+    with (
+        pytest.raises(RuntimeError, match="inside"),
+        progress.progress("read", 5, "lines") as advance,
+    ):
+        advance(3)
+        raise RuntimeError("inside")
     assert capsys.readouterr().err == ""

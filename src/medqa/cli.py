@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from medqa.errors import MedqaError
+from medqa.paths import config_file
 
 Main = Callable[[Sequence[str] | None], None]
 
@@ -17,9 +18,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def config_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Returns a parser for ``CONFIG [key=value ...] [--overwrite]``."""
+    """Returns a parser for ``CONFIG [key=value ...] [--overwrite]``.
+
+    It finds the file, so that a mistyped name is said before anything else is imported.
+    """
     result = parser(doc)
-    result.add_argument("config", metavar="CONFIG", help="the YAML of this run")
+    result.add_argument("config", metavar="CONFIG", type=config_file, help="the YAML of this run")
     result.add_argument(
         "overrides", metavar="key=value", nargs="*", help="values that replace the YAML's"
     )

@@ -173,7 +173,7 @@ def _package(name: str) -> Path:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML 1.2, 3.2.1.3), where PyYAML keeps the last."""
+    """SafeLoader that refuses a key given twice (YAML 1.2, 3.2.1.3); PyYAML keeps the last."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

@@ -77,9 +77,14 @@ def read_probes(path: str) -> list[Probe]:
 
     Raises:
         MissingInputError: There is no such file.
-        DataError: A line is something else; names the line.
+        DataError: A line is something else; names the line. Or there is none.
     """
     rows = list(_rows(path, ("kind", "question", "expect")))
+    if not rows:
+        raise DataError(f"{path} has no probes; add lines to it, or take it out of 'probes'")
+    for number, row in enumerate(rows, 1):
+        if not plain(row["expect"]):
+            raise DataError(f"{path} line {number}: 'expect' is empty, so any answer would pass")
     values: dict[str, set[str]] = {}
     for row in rows:
         values.setdefault(row["kind"], set()).add(row["expect"])
@@ -119,16 +124,16 @@ def _rows(path: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     file = resolve(path)
     if not file.is_file():
         raise MissingInputError(f"{shown(file)} does not exist; run: {_maker(file)}")
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-            except ValueError:
+            except ValueError:  # also what is not UTF-8
                 row = None
             if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in keys):
                 raise DataError(
                     f"{shown(file)} line {number}: expected an object with the strings "
-                    f"{', '.join(keys)}, found {line.strip()[:80]!r}"
+                    f"{', '.join(keys)}, found {line.decode(errors='replace').strip()[:80]!r}"
                 )
             yield row
 
@@ -136,4 +141,6 @@ def _rows(path: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 def _maker(file: Path) -> str:
     if file.parent == resolve("data/sample"):
         return "python scripts/make_sample.py"
-    return f"python scripts/convert.py configs/data/{file.parent.name}.yaml"
+    if file.parent.parent == resolve("data/processed"):
+        return f"python scripts/convert.py configs/data/{file.parent.name}.yaml"
+    return "ls data/sample data/processed/*, and name one of these files in the YAML"

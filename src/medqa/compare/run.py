@@ -61,19 +61,26 @@ def compare(config: str | Path, overrides: Sequence[str] = (), *, overwrite: boo
             outputs=[folder / report.ANSWERS, folder / report.HTML],
             **found,
         )
-    return report.summary(found, answers, target)
+    return report.summary(found | {"config": settings}, answers, target)
 
 
 def ask(config: str | Path, overrides: Sequence[str], questions: list[str]) -> str:
     """Returns both answers to `questions` as a table; writes nothing."""
     plan = load(config, overrides, ComparePlan)
-    _inputs(plan)
+    _models(plan)
     asked = plan.model_copy(update={"questions": questions})
     answers, _ = _ask(asked, {}, [])
     return report.side_by_side(answers)
 
 
 def _inputs(plan: ComparePlan) -> dict[str, str]:
+    model, weights = _models(plan)
+    files = [weights, *(resolve(path) for path in (plan.test_file, *plan.probes.values()))]
+    return provenance.model_digest(model) | provenance.digest(*files)
+
+
+def _models(plan: ComparePlan) -> tuple[Path, Path]:
+    """Returns the base's folder and the adapter's weights, or says which step is missing."""
     model, adapter = resolve(plan.model_name_or_path), resolve(plan.adapter_name_or_path)
     if not (model / "config.json").is_file():
         raise MissingInputError(
@@ -85,8 +92,7 @@ def _inputs(plan: ComparePlan) -> dict[str, str]:
             f"adapter {shown(adapter)} does not exist or is not finished; "
             "run: python scripts/train.py with its recipe"
         )
-    files = [weights, *(resolve(path) for path in (plan.test_file, *plan.probes.values()))]
-    return provenance.model_digest(model) | provenance.digest(*files)
+    return model, weights
 
 
 def _ask(
@@ -150,4 +156,5 @@ def _training(plan: ComparePlan) -> dict[str, Any]:
 
 
 def _read_answers(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open("rb") as lines:  # str.splitlines would also split at U+2028 in an answer
+        return [json.loads(line) for line in lines]

@@ -129,6 +129,7 @@ def write_weights(
     stored: Mapping[str, Stored],
     folder: Path,
     dtype: str,
+    begin: Callable[[Path], None],
     advance: Callable[[int], None],
 ) -> None:
     """Writes native safetensors, shard by shard, with an index when there are several.
@@ -142,6 +143,7 @@ def write_weights(
         stored: Where each original tensor is.
         folder: The folder to write into.
         dtype: ``keep``, ``float32``, ``float16`` or ``bfloat16``.
+        begin: Called with a source shard before tensors are read from it.
         advance: Called with the bytes written since the last call.
     """
     from safetensors.torch import save_file
@@ -152,7 +154,9 @@ def write_weights(
         name = "model.safetensors"
         if len(groups) > 1:
             name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        native = _native(group, stored[group[0].original].shard, dtype)
+        shard = stored[group[0].original].shard
+        begin(shard)
+        native = _native(group, shard, dtype)
         save_file(native, folder / name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(native, name)
         del native

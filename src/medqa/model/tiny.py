@@ -8,12 +8,12 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa import files, provenance
 from medqa.config import Strict
 from medqa.errors import MissingInputError
+from medqa.model.tiny_layout import write_original
 from medqa.paths import resolve, shown
 from medqa.progress import progress
 
@@ -75,7 +75,7 @@ def make(config: TinyConfig, *, overwrite: bool = False) -> str:
         tokenizer = train_tokenizer(_strings(config.tokenizer_text), config.pieces)
         (staging / "tokenizer.model").write_bytes(tokenizer)
         model, loss = _pretrain(config, _texts(config, tokenizer))
-        written = _write_original(model, config, staging)
+        written = [staging / "tokenizer.model", *write_original(model, staging)]
         provenance.write(
             staging / RECORD,
             step="tiny",
@@ -220,77 +220,3 @@ def _batches(texts: list[list[int]], config: TinyConfig) -> Iterator[dict[str, "
 
 def _padded_vocabulary(config: TinyConfig) -> int:
     return -(-(config.pieces + len(CONTROL_TOKENS)) // 128) * 128
-
-
-def _write_original(model: "GlmForCausalLM", config: TinyConfig, folder: Path) -> list[Path]:
-    """Writes config, weights under their original names and tokenizer config; returns the files."""
-    from safetensors.torch import save_file
-
-    tensors = _original_tensors(dict(model.state_dict()))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = {
-        "model_type": "chatglm",
-        "architectures": ["ChatGLMModel"],
-        "num_layers": config.num_layers,
-        "padded_vocab_size": _padded_vocabulary(config),
-        "vocab_size": _padded_vocabulary(config),
-        "hidden_size": config.hidden_size,
-        "ffn_hidden_size": config.ffn_hidden_size,
-        "kv_channels": config.hidden_size // config.num_attention_heads,
-        "num_attention_heads": config.num_attention_heads,
-        "multi_query_attention": True,
-        "multi_query_group_num": config.multi_query_group_num,
-        "seq_length": config.seq_length,
-        "layernorm_epsilon": 1e-5,
-        "rmsnorm": True,
-        "post_layer_norm": True,
-        "apply_residual_connection_post_layernorm": False,
-        "add_bias_linear": False,
-        "add_qkv_bias": True,
-        "original_rope": True,
-        "tie_word_embeddings": False,
-        "eos_token_id": _EOS,
-        "pad_token_id": 0,
-        "torch_dtype": "float32",
-    }
-    _json(folder / "config.json", settings)
-    _json(
-        folder / "tokenizer_config.json",
-        {"tokenizer_class": "ChatGLMTokenizer", "name_or_path": "medqa/chatglm3-tiny"},
-    )
-    names = ("config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json")
-    return [folder / name for name in names]
-
-
-def _original_tensors(native: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-    """Renames native GLM weights to ChatGLM's and fuses q, k and v: what import undoes."""
-    import torch
-
-    tops = {
-        "model.embed_tokens.weight": "transformer.embedding.word_embeddings.weight",
-        "model.norm.weight": "transformer.encoder.final_layernorm.weight",
-        "lm_head.weight": "transformer.output_layer.weight",
-    }
-    inner = {
-        "self_attn.o_proj": "self_attention.dense",
-        "mlp.gate_up_proj": "mlp.dense_h_to_4h",
-        "mlp.down_proj": "mlp.dense_4h_to_h",
-    }
-    original = {}
-    for name, tensor in native.items():
-        if name in tops:
-            original[tops[name]] = tensor
-            continue
-        layer, _, rest = name.removeprefix("model.layers.").partition(".")
-        place = f"transformer.encoder.layers.{layer}."
-        module, _, kind = rest.rpartition(".")
-        if module == "self_attn.q_proj":
-            parts = [native[name.replace("q_proj", f"{p}_proj")] for p in "qkv"]
-            original[f"{place}self_attention.query_key_value.{kind}"] = torch.cat(parts)
-        elif module not in ("self_attn.k_proj", "self_attn.v_proj"):
-            original[f"{place}{inner.get(module, module)}.{kind}"] = tensor
-    return original
-
-
-def _json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,25 +1,21 @@
 """Training as LLaMA-Factory does it, with what it lacks: early errors, safe resume, a record."""
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medqa import provenance
 from medqa.config import load_llamafactory, nearest
-from medqa.errors import ConfigError, DataError, MissingInputError, StepError, TargetError
+from medqa.errors import ConfigError, DataError, MissingInputError, StepError
 from medqa.paths import config_file, dataset_info, project_root, resolve, shown
 from medqa.progress import progress
+from medqa.train.folder import RECORD, STARTED, locked, prepare
 
-RECORD = "medqa_run.json"
-STARTED = "medqa_started.json"
 LOG = "train.log"
 # What says where and how often to write, not what is learned: a resumed run may change it.
 _NOT_DECISIVE = {"output_dir", "logging_steps", "save_total_limit", "report_to", "plot_loss"}
@@ -55,8 +51,8 @@ def train(config: str | Path, overrides: Sequence[str] = (), *, overwrite: bool 
     target = resolve(values["output_dir"])
     if provenance.is_current(target / RECORD, step="train", inputs=inputs, config=settings):
         return f"up to date: {shown(target)}"
-    with _locked(target):
-        resumed = _prepare(target, inputs, settings, overwrite=overwrite)
+    with locked(target):
+        resumed = prepare(target, inputs, settings, overwrite=overwrite)
         started = time.monotonic()
         _run(config_file(config), overrides, target)
         _record(target, inputs, settings, resumed=resumed, seconds=time.monotonic() - started)
@@ -107,76 +103,6 @@ def _data_files(values: dict[str, Any]) -> list[Path]:
 def _names(given: str | list[str] | None) -> list[str]:
     names = given.split(",") if isinstance(given, str) else given or []
     return [name.strip() for name in names]
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Holds the output folder; the trainer inherits the lock, so it outlives a killed parent."""
-    target.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(target, os.O_RDONLY)
-    os.set_inheritable(descriptor, True)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise TargetError(
-            f"another training is writing {shown(target)}; wait for it, or give another output_dir"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _prepare(
-    target: Path, inputs: dict[str, str], settings: dict[str, Any], *, overwrite: bool
-) -> bool:
-    """Makes `target` fit to start or to resume in.
-
-    Returns:
-        Whether the run goes on from a checkpoint.
-    """
-    unfinished = not (target / RECORD).exists() and provenance.is_current(
-        target / STARTED, step="train", inputs=inputs, config=settings
-    )
-    if unfinished:
-        return _keep_whole_checkpoints(target)
-    if any(target.iterdir()):
-        if not overwrite:
-            state = "a finished" if (target / RECORD).exists() else "an unfinished"
-            raise TargetError(
-                f"{shown(target)} holds {state} run of other settings, model or data; choose "
-                "another output_dir=..., or add --overwrite to replace it"
-            )
-        _clear(target)
-    provenance.write(target / STARTED, step="train", inputs=inputs, config=settings)
-    return False
-
-
-def _keep_whole_checkpoints(target: Path) -> bool:
-    """Removes checkpoints that a kill left half-written, and what LLaMA-Factory would trip over.
-
-    Trainer writes ``trainer_state.json`` last (transformers/trainer.py, ``_save_checkpoint``).
-    """
-    whole = False
-    for folder in target.glob("checkpoint-*"):
-        state = provenance.read(folder / "trainer_state.json")
-        if state and f"checkpoint-{state.get('global_step')}" == folder.name:
-            whole = True
-        else:
-            shutil.rmtree(folder)
-    # Files of a save that was not finished make it refuse the folder (hparams/parser.py).
-    for name in ("adapter_model.safetensors", "adapter_config.json", "trainer_state.json"):
-        (target / name).unlink(missing_ok=True)
-    return whole
-
-
-def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
 
 
 def _run(config: Path, overrides: Sequence[str], target: Path) -> None:

@@ -1,4 +1,4 @@
-"""``llamafactory-cli train`` with the remedies in place; `launch` starts it as a process of its own.
+"""``llamafactory-cli train`` with the remedies in place; `launch` runs it as a process.
 
 With more than one card LLaMA-Factory's launcher starts torchrun, and its workers run without them.
 """

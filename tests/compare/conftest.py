@@ -1,0 +1,78 @@
+"""A project with an imported golden base, an adapter that changes its answers, and questions."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+QUESTIONS = [
+    "感冒吃什么药？",
+    "饮酒以后可以服用西地那非吗",
+    "a",
+    "高血压患者可以停药吗？请说明。" * 3,
+]
+ANSWERS = ["多喝水。", "不可以。", "b", "不可以自行停药。" * 4]
+PLAN: dict[str, Any] = {
+    "model_name_or_path": "models/tiny",
+    "adapter_name_or_path": "saves/tiny/lora/sft",
+    "test_file": "data/processed/sample/test.jsonl",
+    "test_rows": 3,
+    "cutoff_len": 256,
+    "probes": {"medical": "data/sample/probes.jsonl"},
+    "questions": QUESTIONS[:2],
+    "max_new_tokens": 4,
+    "batch_size": 2,
+    "output_dir": "outputs/compare/tiny",
+}
+
+
+def lines(path: Path, rows: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once; tests work on copies."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import GlmForCausalLM
+
+    from medqa.model.importer import import_model
+
+    project = tmp_path_factory.mktemp("project")
+    base, adapter = project / PLAN["model_name_or_path"], project / PLAN["adapter_name_or_path"]
+    import_model(root / "tests/fixtures/golden", base, dtype="float32", origin="golden")
+    torch.manual_seed(0)
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"]
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules=names, task_type="CAUSAL_LM")
+    model = get_peft_model(GlmForCausalLM.from_pretrained(base), lora)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    model.peft_config["default"].base_model_name_or_path = PLAN["model_name_or_path"]
+    model.save_pretrained(adapter, save_embedding_layers=False)
+    pairs = zip(QUESTIONS, ANSWERS, strict=True)
+    lines(
+        project / PLAN["test_file"],
+        [{"instruction": question, "input": "", "output": answer} for question, answer in pairs],
+    )
+    lines(
+        project / PLAN["probes"]["medical"],
+        [
+            {"kind": "class", "question": "阿莫西林是什么药？", "expect": "抗生素"},
+            {"kind": "class", "question": "布洛芬是什么药？", "expect": "止痛药"},
+        ],
+    )
+    (project / "compare.yaml").write_text(yaml.safe_dump(PLAN, allow_unicode=True), "utf-8")
+    return project
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("MEDQA_ROOT", str(tmp_path))
+    return tmp_path
