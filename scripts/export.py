@@ -13,7 +13,7 @@ from medqa import cli
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Exports what CONFIG describes."""
-    given = cli.config_parser(__doc__).parse_args(argv)
+    given = cli.config_parser(__doc__).parse_intermixed_args(argv)
     from medqa.export import merge
 
     merge.export(given.config, given.overrides, overwrite=given.overwrite)

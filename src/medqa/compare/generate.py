@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
+from medqa.errors import DataError
 from medqa.paths import resolve
 
 if TYPE_CHECKING:
@@ -100,6 +101,10 @@ class Pair:
             ).item()
             count += int((labels != -100).sum())
             advance(len(batch))
+        if not count:
+            raise DataError(
+                f"cutoff_len {cutoff_len} leaves no token of any answer of the test rows; raise it"
+            )
         return total / count
 
     def _as(self, side: Side) -> AbstractContextManager[Any]:

@@ -25,7 +25,7 @@ class ComparePlan(Strict):
         test_file: Held-out pairs in alpaca form; the loss is measured on their answers.
         test_rows: How many of them, from the first on; the file is in seeded order.
         cutoff_len: Longest question with answer, in tokens; the loss of what is beyond is not
-            measured, as it is not trained.
+            measured.
         probes: Sets of questions with a checkable answer: a name to a JSON lines file.
         questions: Asked of both and shown side by side, not judged.
         max_new_tokens: Longest answer, in tokens.
