@@ -36,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11 to 3.13 on the PATH, found none; install one, or give PYTHON=/path/to/python3"; exit 2; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@command -v uv >/dev/null || test -x $(VENV)/bin/uv || $(VENV)/bin/pip install --quiet uv
-	PATH="$$PATH:$(CURDIR)/$(VENV)/bin" uv pip install --quiet --python $(PY) --constraints constraints.txt --editable '.[dev]'
+	PATH="$$PATH:$(CURDIR)/$(VENV)/bin" uv pip install --quiet --compile-bytecode --python $(PY) --constraints constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## the whole path on a tiny ChatGLM3, on a CPU, in minutes

@@ -5,10 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from original_chatglm import BASE, logits, native_logits, random_weights, write_checkpoint
 
 from medqa.model import chatglm3
 from medqa.model.importer import import_model
+
+from .original_chatglm import (
+    BASE,
+    logits,
+    native_logits,
+    random_weights,
+    write_checkpoint,
+)
 
 IDS = [[5, 300, 17, 17, 499, 260, 33, 401, 8, 77]]
 

@@ -1,10 +1,14 @@
+import json
+
 import pytest
-from original_chatglm import BASE, random_weights, write_checkpoint
+from safetensors.torch import load_file, save_file
 
 from medqa import provenance
 from medqa.errors import MissingInputError
 from medqa.model.fingerprint import weights_fingerprint
 from medqa.model.importer import import_model
+
+from .original_chatglm import BASE, random_weights, write_checkpoint
 
 
 def fingerprint(folder, tokenizer, *, dtype="keep", **layout):
@@ -37,3 +41,15 @@ def test_one_changed_value_or_another_dtype_changes_it(tmp_path, small_tokenizer
 def test_a_folder_without_weights(tmp_path):
     with pytest.raises(MissingInputError, match=r"no model\.safetensors"):
         weights_fingerprint(tmp_path)
+
+
+def test_the_order_of_an_index_does_not_matter(tmp_path, small_tokenizer):
+    one = fingerprint(tmp_path / "one", small_tokenizer)
+    weights = load_file(tmp_path / "one" / "target" / "model.safetensors")
+    names = sorted(weights, reverse=True)
+    for file, part in (("a", names[::2]), ("b", names[1::2])):
+        save_file({name: weights[name] for name in part}, tmp_path / f"{file}.safetensors")
+    where = {n: f"{'ab'[i % 2]}.safetensors" for i, n in enumerate(names)}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": where}), encoding="utf-8")
+    assert weights_fingerprint(tmp_path) == one

@@ -12,7 +12,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from original_chatglm import BASE, random_weights, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from medqa.errors import (
@@ -26,6 +25,8 @@ from medqa.errors import (
 from medqa.model import importer
 from medqa.model.importer import import_model
 from medqa.model.original import local_folder
+
+from .original_chatglm import BASE, random_weights, write_checkpoint
 
 QKV = "transformer.encoder.layers.1.self_attention.query_key_value.weight"
 

@@ -3,8 +3,9 @@
 import json
 
 import numpy as np
-from original_chatglm import logits
 from safetensors.torch import load_file
+
+from .original_chatglm import logits
 
 
 def test_it_reproduces_the_original_code(golden):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from original_chatglm import write_checkpoint
 from transformers import AutoTokenizer
 
 from medqa.errors import CheckFailedError, CheckpointError
@@ -14,6 +13,8 @@ from medqa.model import tokenizer as module
 from medqa.model.check import check_tokenizer
 from medqa.model.importer import import_model
 from medqa.model.tokenizer import CHATGLM2, CHATGLM3, CODEGEEX2, family, sentencepiece
+
+from .original_chatglm import write_checkpoint
 
 CONTROL = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|user|>", "<|assistant|>")
 
