@@ -1,6 +1,7 @@
 """The whole path as a user runs it: ``make demo``, then the same steps on other data."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class Project:
 @pytest.fixture(scope="module")
 def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("project")
-    for name in ("scripts", "pyproject.toml", "constraints.txt", "Makefile"):
+    for name in ("scripts", "pyproject.toml", "constraints.txt", "Makefile", "README.md"):
         (folder / name).symlink_to(root / name)
     shutil.copytree(root / "configs", folder / "configs")
     shutil.copytree(root / "data" / "sample", folder / "data" / "sample")
@@ -123,6 +124,18 @@ def test_the_merged_model_answers_as_the_adapter(project: Project, demo: str) ->
         output = model.generate(**prompt, max_new_tokens=48, do_sample=False)
         said = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
         assert said.strip() == row["tuned"]
+
+
+def test_without_replay_it_forgets(project: Project, demo: str) -> None:
+    """What the README says, by the README's commands."""
+    readme = (project.root / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python scripts/(\w+)\.py (.*noreplay.*)$", readme, re.MULTILINE)
+    assert [name for name, _ in commands] == ["convert", "train", "compare"]
+    for name, words in commands:
+        project.script(name, *words.split())
+    facts = project.json("outputs/compare/noreplay/report.json")["facts"]
+    assert facts["medical"]["tuned"] >= 0.8 * facts["medical"]["asked"]
+    assert facts["general"]["tuned"] <= 0.5 * facts["general"]["asked"]
 
 
 def test_a_killed_demo_trusts_nothing_half_made(project: Project, demo: str) -> None:

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
         picture = f"--screenshot={root / '.github/report.png'}"
         page = (root / "outputs/compare/tiny/report.html").as_uri()
-        subprocess.run([chromium, *flags, "--window-size=1000,1180", picture, page], check=True)
+        command = [chromium, *flags, "--window-size=1000,1180", picture, page]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
