@@ -31,6 +31,7 @@ def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.peft_config["default"].base_model_name_or_path = "models/tiny"
     model.save_pretrained(adapter, save_embedding_layers=False)
     fingerprint = json.loads((base / "medqa_import.json").read_text(encoding="utf-8"))
+    (adapter / "all_results.json").write_text("{}", encoding="utf-8")
     provenance.write(
         adapter / "medqa_run.json",
         step="train",

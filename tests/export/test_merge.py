@@ -155,10 +155,20 @@ def test_no_adapter(project: Path, name: str) -> None:
 
 
 def test_a_training_that_was_cut_off(project: Path) -> None:
-    record = project / "saves/tiny/lora/sft/medqa_run.json"
-    record.write_text(record.read_text(encoding="utf-8")[:40], encoding="utf-8")
+    (project / "saves/tiny/lora/sft/all_results.json").unlink()
     with pytest.raises(MissingInputError, match="has not finished"):
         merge.export(CONFIG, [])
+
+
+def test_an_adapter_trained_without_us_is_taken_with_a_warning(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "saves/tiny/lora/sft/medqa_run.json").unlink()
+    (project / "models/tiny-med").mkdir()
+    (project / "models/tiny-med/mine").touch()
+    with pytest.raises(TargetError):  # so far it came
+        merge.export(CONFIG, [])
+    assert "was trained without scripts/train.py" in capsys.readouterr().err
 
 
 def test_an_adapter_of_another_base(project: Path) -> None:

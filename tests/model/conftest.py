@@ -1,10 +1,6 @@
 """Checkpoints in the original layout."""
 
-import os
-
 import pytest
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

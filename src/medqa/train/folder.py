@@ -73,7 +73,12 @@ def _keep_whole_checkpoints(target: Path) -> bool:
         else:
             shutil.rmtree(folder)
     # Files of a save that was not finished make it refuse the folder (hparams/parser.py).
-    for name in ("adapter_model.safetensors", "adapter_config.json", "trainer_state.json"):
+    for name in (
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "trainer_state.json",
+        "all_results.json",
+    ):
         (target / name).unlink(missing_ok=True)
     return whole
 
