@@ -106,7 +106,9 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     launch.train("configs/r.yaml")
     assert trained == [["checkpoint-10", "medqa_started.json"]]
     record = json.loads((project / "saves/m/medqa_run.json").read_text(encoding="utf-8"))
-    assert record["resumed"] is True
+    assert record["resumed_from"] == 10
+    # 10 seconds for the ten steps that were left, not for all twenty.
+    assert record["seconds_per_step"] == 1.0
 
 
 def test_a_killed_run_is_not_resumed_with_other_settings(

@@ -37,11 +37,11 @@ def locked(target: Path) -> Iterator[None]:
 
 def prepare(
     target: Path, inputs: dict[str, str], settings: dict[str, Any], *, overwrite: bool
-) -> bool:
+) -> int:
     """Makes `target` fit to start or to resume in.
 
     Returns:
-        Whether the run goes on from a checkpoint.
+        The step from which the run goes on; 0 when it starts.
     """
     unfinished = not (target / RECORD).exists() and provenance.is_current(
         target / STARTED, step="train", inputs=inputs, config=settings
@@ -57,19 +57,22 @@ def prepare(
             )
         _clear(target)
     provenance.write(target / STARTED, step="train", inputs=inputs, config=settings)
-    return False
+    return 0
 
 
-def _keep_whole_checkpoints(target: Path) -> bool:
+def _keep_whole_checkpoints(target: Path) -> int:
     """Removes checkpoints that a kill left half-written, and what LLaMA-Factory would trip over.
 
     Trainer writes ``trainer_state.json`` last (transformers/trainer.py, ``_save_checkpoint``).
+
+    Returns:
+        The step of the last whole checkpoint; 0 when there is none.
     """
-    whole = False
+    last = 0
     for folder in target.glob("checkpoint-*"):
         state = provenance.read(folder / "trainer_state.json")
         if state and f"checkpoint-{state.get('global_step')}" == folder.name:
-            whole = True
+            last = max(last, state["global_step"])
         else:
             shutil.rmtree(folder)
     # Files of a save that was not finished make it refuse the folder (hparams/parser.py).
@@ -80,7 +83,7 @@ def _keep_whole_checkpoints(target: Path) -> bool:
         "all_results.json",
     ):
         (target / name).unlink(missing_ok=True)
-    return whole
+    return last
 
 
 def _clear(folder: Path) -> None:

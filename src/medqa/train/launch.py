@@ -52,10 +52,12 @@ def train(config: str | Path, overrides: Sequence[str] = (), *, overwrite: bool 
     if provenance.is_current(target / RECORD, step="train", inputs=inputs, config=settings):
         return f"up to date: {shown(target)}"
     with locked(target):
-        resumed = prepare(target, inputs, settings, overwrite=overwrite)
+        resumed_from = prepare(target, inputs, settings, overwrite=overwrite)
         started = time.monotonic()
         _run(config_file(config), overrides, target)
-        _record(target, inputs, settings, resumed=resumed, seconds=time.monotonic() - started)
+        _record(
+            target, inputs, settings, resumed_from=resumed_from, seconds=time.monotonic() - started
+        )
     record = provenance.read(target / RECORD) or {}
     return (
         f"{shown(target)}: {record['steps']} steps, loss {record['train_loss']:.3f}, "
@@ -168,7 +170,12 @@ def _last_words(log: Path) -> str:
 
 
 def _record(
-    target: Path, inputs: dict[str, str], settings: dict[str, Any], *, resumed: bool, seconds: float
+    target: Path,
+    inputs: dict[str, str],
+    settings: dict[str, Any],
+    *,
+    resumed_from: int,
+    seconds: float,
 ) -> None:
     """Writes the run's record from what the trainer left.
 
@@ -190,9 +197,10 @@ def _record(
         outputs=weights,
         seed=settings.get("seed"),
         steps=steps,
-        resumed=resumed,
+        resumed_from=resumed_from,
         train_loss=losses[-1] if losses else results["train_loss"],
-        seconds_per_step=results["train_runtime"] / max(steps, 1),
+        # The trainer counts the seconds since it resumed, and all steps.
+        seconds_per_step=results["train_runtime"] / max(steps - resumed_from, 1),
         wall_seconds=round(seconds, 1),
     )
     (target / STARTED).unlink(missing_ok=True)
