@@ -52,7 +52,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     descriptor = os.open(staging, os.O_RDONLY)
     try:
         _lock(descriptor, staging, target)
-        _clear(staging)
+        clear(staging)
         try:
             yield staging
             for file in staging.rglob("*"):
@@ -93,7 +93,8 @@ def _take_place(staging: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
+    """Removes everything in `folder`, and not the folder."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -91,7 +91,11 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     stand_in = launch._run
 
     def killed(config: Path, overrides: list[str], target: Path) -> None:
-        for step, state in ((10, '{"global_step": 10}'), (20, '{"global_st')):
+        for step, state in (
+            (10, '{"global_step": 10, "max_steps": 20}'),
+            (15, '{"global_st'),
+            (20, '{"global_step": 20, "max_steps": 20}'),
+        ):
             folder = target / f"checkpoint-{step}"
             folder.mkdir()
             (folder / "trainer_state.json").write_text(state, encoding="utf-8")
@@ -109,6 +113,16 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     assert record["resumed_from"] == 10
     # 10 seconds for the ten steps that were left, not for all twenty.
     assert record["seconds_per_step"] == 1.0
+
+
+def test_a_run_that_ended_unrecorded_is_recorded_as_it_is(
+    project: Path, trained: list[list[str]]
+) -> None:
+    """Its parent was killed, the trainer came to its end: training again would add a step."""
+    launch.train("configs/r.yaml")
+    (project / "saves/m/medqa_run.json").rename(project / "saves/m/medqa_started.json")
+    assert "20 steps" in launch.train("configs/r.yaml")
+    assert len(trained) == 1
 
 
 def test_a_killed_run_is_not_resumed_with_other_settings(

@@ -10,6 +10,7 @@ from typing import Any
 
 from medqa import provenance
 from medqa.errors import TargetError
+from medqa.files import clear
 from medqa.paths import shown
 
 RECORD = "medqa_run.json"
@@ -37,27 +38,40 @@ def locked(target: Path) -> Iterator[None]:
 
 def prepare(
     target: Path, inputs: dict[str, str], settings: dict[str, Any], *, overwrite: bool
-) -> int:
-    """Makes `target` fit to start or to resume in.
+) -> None:
+    """Makes `target` fit to start or to resume in, and notes there from which step the run goes on.
 
-    Returns:
-        The step from which the run goes on; 0 when it starts.
+    A run that ended well without being recorded (its parent was killed) is left as it is.
     """
     unfinished = not (target / RECORD).exists() and provenance.is_current(
         target / STARTED, step="train", inputs=inputs, config=settings
     )
+    resumed_from = 0
     if unfinished:
-        return _keep_whole_checkpoints(target)
-    if any(target.iterdir()):
+        if is_complete(target):
+            return
+        resumed_from = _keep_whole_checkpoints(target)
+    elif any(target.iterdir()):
         if not overwrite:
             state = "a finished" if (target / RECORD).exists() else "an unfinished"
             raise TargetError(
                 f"{shown(target)} holds {state} run of other settings, model or data; choose "
                 "another output_dir=..., or add --overwrite to replace it"
             )
-        _clear(target)
-    provenance.write(target / STARTED, step="train", inputs=inputs, config=settings)
-    return 0
+        clear(target)
+    provenance.write(
+        target / STARTED, step="train", inputs=inputs, config=settings, resumed_from=resumed_from
+    )
+
+
+def is_complete(target: Path) -> bool:
+    """Says whether LLaMA-Factory's trainer came to its end in `target`.
+
+    It writes the weights, then ``all_results.json``, then ``trainer_state.json``
+    (llamafactory/train/sft/workflow.py).
+    """
+    names = ("all_results.json", "trainer_state.json")
+    return all(provenance.read(target / name) for name in names)
 
 
 def _keep_whole_checkpoints(target: Path) -> int:
@@ -70,9 +84,11 @@ def _keep_whole_checkpoints(target: Path) -> int:
     """
     last = 0
     for folder in target.glob("checkpoint-*"):
-        state = provenance.read(folder / "trainer_state.json")
-        if state and f"checkpoint-{state.get('global_step')}" == folder.name:
-            last = max(last, state["global_step"])
+        state = provenance.read(folder / "trainer_state.json") or {}
+        step = int(state.get("global_step", 0))
+        # One at the very last step would be trained one step beyond it.
+        if folder.name == f"checkpoint-{step}" and step < state.get("max_steps", 0):
+            last = max(last, step)
         else:
             shutil.rmtree(folder)
     # Files of a save that was not finished make it refuse the folder (hparams/parser.py).
@@ -84,11 +100,3 @@ def _keep_whole_checkpoints(target: Path) -> int:
     ):
         (target / name).unlink(missing_ok=True)
     return last
-
-
-def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

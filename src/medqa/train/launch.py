@@ -14,7 +14,7 @@ from medqa.config import load_llamafactory, nearest
 from medqa.errors import ConfigError, DataError, MissingInputError, StepError
 from medqa.paths import config_file, dataset_info, project_root, resolve, shown
 from medqa.progress import progress
-from medqa.train.folder import RECORD, STARTED, locked, prepare
+from medqa.train.folder import RECORD, STARTED, is_complete, locked, prepare
 
 LOG = "train.log"
 # What says where and how often to write, not what is learned: a resumed run may change it.
@@ -52,12 +52,10 @@ def train(config: str | Path, overrides: Sequence[str] = (), *, overwrite: bool 
     if provenance.is_current(target / RECORD, step="train", inputs=inputs, config=settings):
         return f"up to date: {shown(target)}"
     with locked(target):
-        resumed_from = prepare(target, inputs, settings, overwrite=overwrite)
-        started = time.monotonic()
-        _run(config_file(config), overrides, target)
-        _record(
-            target, inputs, settings, resumed_from=resumed_from, seconds=time.monotonic() - started
-        )
+        prepare(target, inputs, settings, overwrite=overwrite)
+        if not is_complete(target):
+            _run(config_file(config), overrides, target)
+        _record(target, inputs, settings)
     record = provenance.read(target / RECORD) or {}
     return (
         f"{shown(target)}: {record['steps']} steps, loss {record['train_loss']:.3f}, "
@@ -169,14 +167,7 @@ def _last_words(log: Path) -> str:
     return said[-1].strip() if said else "it said nothing"
 
 
-def _record(
-    target: Path,
-    inputs: dict[str, str],
-    settings: dict[str, Any],
-    *,
-    resumed_from: int,
-    seconds: float,
-) -> None:
+def _record(target: Path, inputs: dict[str, str], settings: dict[str, Any]) -> None:
     """Writes the run's record from what the trainer left.
 
     Raises:
@@ -188,6 +179,7 @@ def _record(
     if results is None or state is None or not weights:
         raise StepError(f"LLaMA-Factory ended well but left no trained weights in {shown(target)}")
     steps = state["global_step"]
+    resumed_from = (provenance.read(target / STARTED) or {}).get("resumed_from", 0)
     losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
     provenance.write(
         target / RECORD,
@@ -201,6 +193,5 @@ def _record(
         train_loss=losses[-1] if losses else results["train_loss"],
         # The trainer counts the seconds since it resumed, and all steps.
         seconds_per_step=results["train_runtime"] / max(steps - resumed_from, 1),
-        wall_seconds=round(seconds, 1),
     )
     (target / STARTED).unlink(missing_ok=True)
