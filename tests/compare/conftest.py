@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.adapters import ADAPTER, BASE, write_golden_pair
+
 QUESTIONS = [
     "感冒吃什么药？",
     "饮酒以后可以服用西地那非吗",
@@ -16,8 +18,8 @@ QUESTIONS = [
 ]
 ANSWERS = ["多喝水。", "不可以。", "b", "不可以自行停药。" * 4]
 PLAN: dict[str, Any] = {
-    "model_name_or_path": "models/tiny",
-    "adapter_name_or_path": "saves/tiny/lora/sft",
+    "model_name_or_path": BASE,
+    "adapter_name_or_path": ADAPTER,
     "test_file": "data/processed/sample/test.jsonl",
     "test_rows": 3,
     "cutoff_len": 256,
@@ -37,24 +39,8 @@ def lines(path: Path, rows: list[Any]) -> None:
 @pytest.fixture(scope="session")
 def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once; tests work on copies."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import GlmForCausalLM
-
-    from medqa.model.importer import import_model
-
     project = tmp_path_factory.mktemp("project")
-    base, adapter = project / PLAN["model_name_or_path"], project / PLAN["adapter_name_or_path"]
-    import_model(root / "tests/fixtures/golden", base, dtype="float32", origin="golden")
-    torch.manual_seed(0)
-    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"]
-    lora = LoraConfig(r=4, lora_alpha=8, target_modules=names, task_type="CAUSAL_LM")
-    model = get_peft_model(GlmForCausalLM.from_pretrained(base), lora)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.2)
-    model.peft_config["default"].base_model_name_or_path = PLAN["model_name_or_path"]
-    model.save_pretrained(adapter, save_embedding_layers=False)
+    write_golden_pair(root, project, std=0.2)
     pairs = zip(QUESTIONS, ANSWERS, strict=True)
     lines(
         project / PLAN["test_file"],
