@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from medqa import provenance
+from medqa.errors import CheckpointError
 
 INPUTS = {"data/a.jsonl": "0" * 64}
 CONFIG: dict[str, Any] = {"seed": 42, "names": ["a", "b"], "path": Path("data"), "share": 0.1}
@@ -129,3 +130,24 @@ def test_model_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "medqa_import.json").write_text('{"fingerprint": "f00d"}', encoding="utf-8")
     assert provenance.model_digest("models/x") == {"models/x": "f00d"}
     assert provenance.model_digest(folder) == {"models/x": "f00d"}
+
+
+def test_an_adapter_belongs_to_the_base_it_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDQA_ROOT", str(tmp_path))
+    base, adapter = tmp_path / "models/a", tmp_path / "saves/a"
+    provenance.write(
+        base / "medqa_import.json", step="import", inputs={}, config={}, fingerprint="one"
+    )
+    assert provenance.require_same_base(adapter, base) is False
+    record = adapter / "medqa_run.json"
+    provenance.write(record, step="train", inputs={"models/a": "one", "data": "x"}, config={})
+    assert provenance.require_same_base(adapter, base) is True
+    base.rename(tmp_path / "models/moved")
+    assert provenance.require_same_base(adapter, tmp_path / "models/moved") is True
+    provenance.write(
+        base / "medqa_import.json", step="import", inputs={}, config={}, fingerprint="two"
+    )
+    with pytest.raises(CheckpointError, match="saves/a was trained on one, and models/a is two"):
+        provenance.require_same_base(adapter, base)

@@ -25,7 +25,11 @@ def config_parser(doc: str | None) -> argparse.ArgumentParser:
     result = parser(doc)
     result.add_argument("config", metavar="CONFIG", type=config_file, help="the YAML of this run")
     result.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="values that replace the YAML's"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="values that replace the YAML's",
     )
     add_overwrite(result)
     return result

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from medqa.errors import CheckpointError
 from medqa.files import atomic_file, sha256
 from medqa.paths import resolve, shown
 
@@ -106,3 +107,26 @@ def model_digest(folder: str | Path) -> dict[str, str]:
             return {shown(path): str(record["fingerprint"])}
     sizes = sorted((f.name, f.stat().st_size) for f in path.glob("*") if f.is_file())
     return {shown(path): f"unrecorded:{sizes}"}
+
+
+def require_same_base(adapter: Path, base: Path) -> bool:
+    """Checks that `adapter` was trained on the model in `base`.
+
+    Returns:
+        False when nothing says on what it was trained (a run of plain ``llamafactory-cli``).
+
+    Raises:
+        CheckpointError: Its record names another model.
+    """
+    run = read(adapter / "medqa_run.json")
+    if run is None:
+        return False
+    trained_on = run.get("inputs", {})
+    ((name, fingerprint),) = model_digest(base).items()
+    if fingerprint not in trained_on.values():
+        recorded = str(trained_on.get(name, "another model"))[:16]
+        raise CheckpointError(
+            f"{shown(adapter)} was trained on {recorded}, and {name} is {fingerprint[:16]}: they "
+            "do not belong together; train again (make train) or name the right base"
+        )
+    return True

@@ -11,6 +11,7 @@ import pytest
 
 from medqa import provenance
 from medqa.compare import run
+from medqa.errors import CheckpointError
 
 from .conftest import PLAN, QUESTIONS
 
@@ -70,11 +71,18 @@ def test_what_is_missing(root: Path, project: Path, gone: str, says: str) -> Non
     assert tree(project) == before
 
 
+def test_an_adapter_of_another_base_is_refused(project: Path) -> None:
+    record = project / "saves/tiny/lora/sft/medqa_run.json"
+    provenance.write(record, step="train", inputs={"models/tiny": "another"}, config={})
+    with pytest.raises(CheckpointError, match="they do not belong together"):
+        run.compare(project / "compare.yaml")
+
+
 def test_a_comparison(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     record = project / "saves/tiny/lora/sft/medqa_run.json"
-    provenance.write(
-        record, step="train", inputs={}, config={}, steps=5, seconds_per_step=0.5, train_loss=1.0
-    )
+    base = provenance.model_digest(project / "models/tiny")
+    facts = {"steps": 5, "seconds_per_step": 0.5, "train_loss": 1.0}
+    provenance.write(record, step="train", inputs=base, config={}, **facts)
     shown = run.compare(project / "compare.yaml")
     target = project / PLAN["output_dir"]
     assert sorted(p.name for p in target.iterdir()) == [

@@ -92,6 +92,7 @@ def _models(plan: ComparePlan) -> tuple[Path, Path]:
             f"adapter {shown(adapter)} does not exist or is not finished; "
             "run: python scripts/train.py with its recipe"
         )
+    provenance.require_same_base(adapter, model)
     return model, weights
 
 
