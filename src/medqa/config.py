@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from medqa.errors import ConfigError
 from medqa.paths import config_file, shown
 
-Scalar = str | int | float | bool | None
-
 
 class Strict(BaseModel):
     """Base of our own schemas: unknown keys are errors, values do not change."""

@@ -125,10 +125,9 @@ def _rendered(table: Any) -> str:
     """Returns a rich table as text: as wide as the terminal, 100 columns in a log."""
     from rich.console import Console
 
-    terminal = Console()
-    out = Console(file=io.StringIO(), width=terminal.width if terminal.is_terminal else 100)
-    out.print(table)
-    return str(out.file.getvalue()).rstrip()  # type: ignore[attr-defined]
+    terminal, text = Console(), io.StringIO()
+    Console(file=text, width=terminal.width if terminal.is_terminal else 100).print(table)
+    return text.getvalue().rstrip()
 
 
 def _escaped(text: str) -> str:
