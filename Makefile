@@ -1,7 +1,7 @@
 # medqa: every step of the pipeline. `make` alone prints this list.
 #
 #   RECIPE=chatglm3-6b   or tiny: the folder under configs/ that train, export, compare and chat use
-#   DATA=huatuo          the YAML under configs/data/ that `make data` converts
+#   DATA=huatuo          the YAML under configs/data/ that `make data` converts and data-preview shows
 #   HUB=huggingface      or modelscope: where model and data come from
 #   ARGS="key=value"     overrides for train, export and compare
 #   OVERWRITE=1          replace a result that was made from other inputs
@@ -24,10 +24,10 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 pytho
 	$(p) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format model data train export compare chat webui clean
+.PHONY: help install demo test lint format model data data-preview train export compare chat webui clean
 
 help: ## print this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@printf '\n'; sed -n 's/^#   /  /p' Makefile
 
 install: $(INSTALLED) ## create .venv and install everything into it
@@ -67,6 +67,9 @@ model: $(INSTALLED) ## download ChatGLM3-6B and import it as native GLM
 data: $(INSTALLED) ## download Huatuo-26M and convert it
 	@$(RUN)download.py data --hub $(HUB)
 	@$(RUN)convert.py configs/data/$(DATA).yaml $(FLAGS)
+
+data-preview: $(INSTALLED) ## print ten training rows of DATA as the model will see them
+	@$(RUN)preview_data.py configs/data/$(DATA).yaml
 
 train: $(INSTALLED) ## LoRA SFT of RECIPE
 	@$(RUN)train.py configs/$(RECIPE)/lora_sft.yaml $(ARGS) $(FLAGS)

@@ -23,7 +23,7 @@ from medqa.model.tiny import TinyConfig
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("chatglm3-6b", "tiny")
-DATA = ("huatuo", "sample")
+DATA = ("example_other_domain", "huatuo", "paper", "sample")
 PATHS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.y*ml"))
 
 # What reads a file, by its name: one of our schemas, or LLaMA-Factory's arguments for a purpose.

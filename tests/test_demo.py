@@ -48,7 +48,8 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name in ("scripts", "pyproject.toml", "constraints.txt", "Makefile", "README.md"):
         (folder / name).symlink_to(root / name)
     shutil.copytree(root / "configs", folder / "configs")
-    shutil.copytree(root / "data" / "sample", folder / "data" / "sample")
+    for name in ("sample", "example"):
+        shutil.copytree(root / "data" / name, folder / "data" / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDQA_ROOT", str(folder))
         yield Project(folder)
@@ -197,3 +198,22 @@ def test_real_rows_go_all_the_way(project: Project, demo: str, shared: Path) -> 
     )
     loss = project.json("outputs/compare/real/report.json")["test_loss"]
     assert loss["tuned"] < loss["base"]
+
+
+def test_another_domain_goes_the_same_way_by_its_yaml_alone(project: Project, demo: str) -> None:
+    """The commands at the head of the YAML, word by word, and the export between them."""
+    config = "configs/data/example_other_domain.yaml"
+    text = (project.root / config).read_text(encoding="utf-8")
+    commands = re.findall(r"^#\s+python scripts/(\w+)\.py (.+)$", text, re.MULTILINE)
+    assert [name for name, _ in commands] == ["convert", "train", "compare"]
+    convert, train, compare = commands
+    project.script(convert[0], *convert[1].split())
+    project.script(train[0], *train[1].split())
+    adapter = "adapter_name_or_path=saves/tiny/lora/finance"
+    assert adapter in compare[1]
+    project.script("export", "configs/tiny/export.yaml", adapter, "export_dir=models/tiny-finance")
+    project.script(compare[0], *compare[1].split())
+    loss = project.json("outputs/compare/finance/report.json")["test_loss"]
+    assert loss["tuned"] < 0.8 * loss["base"]
+    preview = project.script("preview_data", config)
+    assert preview.count("<|assistant|>") == 10

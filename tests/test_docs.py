@@ -14,12 +14,12 @@ def _text(root: Path, name: str) -> str:
 
 
 def _targets(root: Path) -> set[str]:
-    return set(re.findall(r"^([a-z]+):.*## ", _text(root, "Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):.*## ", _text(root, "Makefile"), re.MULTILINE))
 
 
 @both
 def test_every_make_target_named_exists(root: Path, name: str) -> None:
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", _text(root, name), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", _text(root, name), re.MULTILINE))
     assert {"demo", "test", "train", "compare", "webui"} <= named <= _targets(root)
 
 

@@ -1,5 +1,6 @@
 """Downloads over both protocols, from a stand-in on this machine."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -374,3 +375,47 @@ def test_unknown_names() -> None:
     for name in ("chatglm3-6", "a/b/c", "../x y"):
         with pytest.raises(ConfigError, match="neither owner/name nor known"):
             hub.download_model(name, "huggingface")
+
+
+def test_a_source_that_names_its_hub_is_fetched_then_converted(
+    server: StandIn, tmp_path: Path, root: Path
+) -> None:
+    rows = [
+        {"q": f"第{n}种药{chr(0x4E00 + 7 * n)}怎么用？", "a": f"每次{n}片。"} for n in range(40)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    server.repositories["someone/finance"] = {"qa.jsonl.gz": gzip.compress(text), "a.py": b"1"}
+    config = tmp_path / "own.yaml"
+    config.write_text(
+        "name: own\n"
+        "sources:\n"
+        "  - path: data/raw/finance/qa.jsonl.gz\n"
+        "    source: own\n"
+        "    hub: someone/finance\n"
+        "    columns: {question: q, answer: a}\n"
+        "min_question_chars: 2\nmax_question_chars: 100\n"
+        "min_answer_chars: 2\nmax_answer_chars: 100\n"
+        "test_share: 0.1\nseed: 1\n",
+        encoding="utf-8",
+    )
+    for hub_name, code in (("modelscope", 0), ("huggingface", 0)):
+        done = subprocess.run(
+            [sys.executable, str(root / "scripts/convert.py"), str(config), "--hub", hub_name],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+    assert not (tmp_path / "data/raw/finance/a.py").exists()
+    assert [name for _, name, _ in server.log if name == "a.py"] == []
+    train = (tmp_path / "data/processed/own/train.jsonl").read_text(encoding="utf-8")
+    assert train.count("\n") == 36
+    assert "up to date" in done.stdout
+
+
+def test_a_hub_without_the_file_is_said(server: StandIn, tmp_path: Path) -> None:
+    server.repositories["someone/finance"] = {"other.jsonl": ROWS}
+    with pytest.raises(DownloadError, match=r"holds no qa\.jsonl \(found: other\.jsonl\)"):
+        hub.download_file("someone/finance", tmp_path / "data/raw/f/qa.jsonl", "huggingface")
+    with pytest.raises(ConfigError, match="'finance' is not owner/name"):
+        hub.download_file("finance", tmp_path / "qa.jsonl", "huggingface")

@@ -67,6 +67,21 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     _fsync(target.parent)
 
 
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of `folder` while the block runs.
+
+    Raises:
+        TargetError: Another process is at it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def require_empty(target: Path) -> None:
     """Raises TargetError if `target` is a file or a folder that holds anything."""
     if target.is_dir() and not any(target.iterdir()):

@@ -1,52 +1,49 @@
-from contextlib import closing
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from medqa.data import rows
 from medqa.data.ledger import Ledger
-from medqa.data.rows import HUATUO, Limits, Record, Row
-from medqa.data.split import Clusters
 from medqa.errors import CheckFailedError
 
-LIMITS = Limits(1, 100, 1, 100)
+
+def entered(**changes: Any) -> dict[str, dict[str, Any]]:
+    return {"s": {"rows": 3, "pairs": 4, "kept": 3, "reasons": {"empty_answer": 1}, **changes}}
 
 
-def entered(ledger: Ledger, number: int) -> list[Record]:
-    row = Row("s", number, {"questions": [["问一", "问二"]], "answers": "答"}, "raw")
-    outcomes = rows.convert(row, HUATUO, LIMITS)
-    ledger.enter(row, outcomes)
-    return [outcome for outcome in outcomes if isinstance(outcome, Record)]
-
-
-def test_all_that_entered_left(tmp_path: Path) -> None:
-    with closing(Ledger(tmp_path)) as ledger:
-        one, two = entered(ledger, 900)
-        ledger.keep("test", [one], Clusters())
-        ledger.reject(two.rejected(rows.DUPLICATE))
-    ledger.check()
-    counts = ledger.facts()["counts"]
-    assert counts == {
-        "rows": 1,
-        "pairs": 2,
-        "train": 0,
+def test_all_that_entered_left() -> None:
+    ledger = Ledger(entered(), ["train", "test"])
+    ledger.keep("s", "train", 1)
+    ledger.keep("s", "test", 1)
+    ledger.reject("s", "duplicate", 1)
+    ledger.check({"train": 1, "test": 1, "rejects": 2})
+    assert ledger.facts()["counts"] == {
+        "rows": 3,
+        "pairs": 4,
+        "train": 1,
         "test": 1,
-        "rejects": 1,
-        "reasons": {"duplicate": 1},
+        "rejects": 2,
+        "reasons": {"empty_answer": 1, "duplicate": 1},
     }
+    assert ledger.losses() == "s: 3 rows, empty_answer 1, duplicate 1"
+    assert "s          3      4      1     1        2" in ledger.table()
 
 
-def test_a_lost_pair_is_a_failure(tmp_path: Path) -> None:
-    with closing(Ledger(tmp_path)) as ledger:
-        ledger.keep("train", entered(ledger, 1)[:1], Clusters())
-    with pytest.raises(CheckFailedError, match="2 pairs of 1 rows went in, 1 came out and 0 rows"):
-        ledger.check()
+def test_a_lost_pair_is_a_failure() -> None:
+    ledger = Ledger(entered(), ["train", "test"])
+    ledger.keep("s", "train", 2)
+    with pytest.raises(CheckFailedError, match="4 pairs of 3 rows went in and 3 came out"):
+        ledger.check({"train": 2, "test": 0, "rejects": 1})
 
 
-def test_a_lost_row_is_a_failure_even_if_the_sum_is_right(tmp_path: Path) -> None:
-    with closing(Ledger(tmp_path)) as ledger:
-        one, two = entered(ledger, 1), entered(ledger, 2)
-        ledger.keep("train", [*one, *one], Clusters())
-    assert two
-    with pytest.raises(CheckFailedError, match="4 came out and 1 rows are in no file"):
-        ledger.check()
+def test_a_row_without_any_pair_is_a_failure() -> None:
+    ledger = Ledger(entered(rows=5), ["train", "test"])
+    ledger.keep("s", "train", 3)
+    with pytest.raises(CheckFailedError, match="4 pairs of 5 rows"):
+        ledger.check({"train": 3, "test": 0, "rejects": 1})
+
+
+def test_a_file_that_holds_less_than_the_books_is_a_failure() -> None:
+    ledger = Ledger(entered(), ["train", "test"])
+    ledger.keep("s", "train", 3)
+    with pytest.raises(CheckFailedError, match="the files hold"):
+        ledger.check({"train": 2, "test": 0, "rejects": 1})

@@ -16,12 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medqa.data import registry
-from medqa.data.clean import normalise
+from medqa.data.normal import normalise
 from medqa.errors import DataError, MissingInputError, TargetError
 
 from .conftest import Project
 
-ROWS = [{"questions": f"第{n}个问题？", "answers": f"第{n}个回答。"} for n in range(50)]
+
+def asked(n: int) -> str:
+    """Returns the nth question; no two are alike."""
+    return "".join(chr(c) for c in random.Random(n).choices(range(0x4E00, 0x9FA0), k=9)) + "？"
+
+
+ROWS = [{"questions": asked(n), "answers": f"第{n}个回答。"} for n in range(50)]
 
 
 def huatuo(shared: Path, project: Project) -> list[str]:
@@ -36,7 +42,10 @@ def huatuo(shared: Path, project: Project) -> list[str]:
 
 def check_sums(project: Project, name: str = "demo") -> None:
     """Adds up from the files alone: each raw line and each pair is in exactly one of them."""
-    parts = {part: project.read(part, name) for part in ("train", "test", "rejects")}
+    splits = ["train", "test"]
+    if (project.processed / name / "val.jsonl").exists():
+        splits.append("val")
+    parts = {part: project.read(part, name) for part in (*splits, "rejects")}
     ids = [row["id"] for part in parts.values() for row in part]
     assert len(ids) == len(set(ids))
     manifest = project.manifest(name)
@@ -47,16 +56,15 @@ def check_sums(project: Project, name: str = "demo") -> None:
         lines = (project.root / path).read_bytes().split(b"\n")
         expected = {n for n, line in enumerate(lines, start=1) if line.strip()}
         tag = Path(path).name.split(".")[0]
+        if tag not in manifest["sources"]:  # an evaluation file: nothing of it comes in
+            continue
         assert expected == {
             int(i.rpartition(":")[2].partition("#")[0]) for i in ids if i.startswith(f"{tag}:")
         }
         assert manifest["sources"][tag]["rows"] == len(expected)
-    questions = {
-        part: {normalise(row["instruction"]) for row in parts[part]} for part in ("train", "test")
-    }
-    assert not questions["train"] & questions["test"]
-    clusters = {part: {row["cluster"] for row in parts[part]} for part in ("train", "test")}
-    assert not clusters["train"] & clusters["test"]
+    for key in (lambda row: normalise(row["instruction"]), lambda row: row["cluster"]):
+        seen = [{key(row) for row in parts[part]} for part in splits]
+        assert sum(map(len, seen)) == len(set().union(*seen))
 
 
 def test_what_is_written(project: Project) -> None:
@@ -146,7 +154,7 @@ def test_exact_duplicates_go_and_similar_rows_stay(project: Project) -> None:
 
 def test_split_and_order_do_not_depend_on_the_order_of_the_rows(project: Project) -> None:
     rows = [
-        {"questions": [[f"问题{n % 60}？", f"说法{n % 90}？"]], "answers": f"回答{n}"}
+        {"questions": [[asked(n % 60), asked(n % 90 + 1000)]], "answers": f"回答{n}"}
         for n in range(200)
     ]
     results = []
@@ -169,14 +177,14 @@ def test_a_duplicate_ties_its_paraphrases_to_the_original(project: Project) -> N
         project.lines(
             "a.jsonl",
             [
-                {"questions": [["甲甲", "乙乙"]], "answers": "回答"},
-                {"questions": [["丙丙", "乙乙"]], "answers": "回答"},
+                {"questions": [["甲是什么病", "乙怎样才算好"]], "answers": "回答"},
+                {"questions": [["丙的后果", "乙怎样才算好"]], "answers": "回答"},
                 *ROWS[:4],
             ],
         )
         project.convert("a.jsonl", seed=seed, test_share=0.4, overwrite=True)
         rows = project.read("train") + project.read("test")
-        assert len({r["cluster"] for r in rows if "第" not in r["instruction"]}) == 1
+        assert len({r["cluster"] for r in rows if r["output"] == "回答"}) == 1
         check_sums(project)
 
 
@@ -198,9 +206,9 @@ def test_a_bigger_sample_contains_the_smaller(project: Project) -> None:
 def test_replay_joins_training_only_and_meets_its_share(project: Project) -> None:
     project.lines("a.jsonl", ROWS)
     project.convert("a.jsonl", name="alone")
-    asked = project.read("test", "alone")[0]["instruction"]
-    general = [{"Q": f"首都{n}在哪？", "A": f"在城市{n}。"} for n in range(40)]
-    general += [{"Q": asked.strip("？"), "A": "另一个回答"}, {"Q": "第1个问题", "A": "第1个回答"}]
+    held_out = project.read("test", "alone")[0]["instruction"]
+    general = [{"Q": asked(n), "A": f"在城市{n}。"} for n in range(100, 140)]
+    general += [{"Q": held_out.strip("？"), "A": "另一个回答"}, {"Q": asked(1), "A": "第1个回答"}]
     project.lines("general.jsonl", general)
     source = project.source("general.jsonl", columns={"question": "Q", "answer": "A"})
     project.convert("a.jsonl", replay={"share": 0.25, "sources": [source]})
@@ -278,7 +286,7 @@ def corrupt(line: bytes, how: str, at: float) -> bytes:
             return line[:place] + b"\n" + line[place:]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, 29), CORRUPTIONS, st.floats(0, 1)), max_size=30),
     st.integers(0, 3),
@@ -287,7 +295,7 @@ def test_nothing_is_lost_whatever_breaks(
     project: Project, damage: list[tuple[int, str, float]], seed: int
 ) -> None:
     rows: list[dict[str, Any]] = [
-        {"questions": [[f"问题{n % 20}", f"说法{n % 13}"]], "answers": [f"每次{n % 25}片"]}
+        {"questions": [[asked(n % 20), asked(n % 13 + 50)]], "answers": [f"每次{n % 25}片"]}
         for n in range(30)
     ]
     lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
@@ -306,7 +314,10 @@ def test_real_rows(project: Project, shared: Path) -> None:
     assert sources["huatuo_consultation_qa"]["reasons"] == {"url_answer": 5}
     assert "pairs of 'huatuo_consultation_qa' are left out (url_answer" in text
     assert sources["huatuo26M-testdatasets"]["rows"] == 3000
-    assert sources["huatuo26M-testdatasets"]["rejects"] < 30
+    reasons = sources["huatuo26M-testdatasets"]["reasons"]
+    # Read one by one: 51 answers end in a comma or colon, 11 name a hotline, 2 are about animals.
+    assert reasons.keys() == {"truncated_answer", "advertisement", "off_topic"}
+    assert sum(reasons.values()) < 100
     for name in ("huatuo_encyclopedia_qa", "huatuo_knowledge_graph_qa", "Huatuo26M-Lite"):
         assert sources[name]["train"] + sources[name]["test"] == 5
     counts = project.manifest()["counts"]
@@ -358,29 +369,61 @@ def snapshot(project: Project) -> dict[str, bytes]:
     }
 
 
-def test_kill_at_any_instant_then_rerun_gives_the_same(project: Project, root: Path) -> None:
-    rows = [{"questions": f"问题{n % 9000}", "answers": "回答" * 90 + str(n)} for n in range(12000)]
-    project.lines("a.jsonl", rows)
-    config = str(project.config("a.jsonl"))
-    project.convert("a.jsonl")
+@pytest.mark.slow
+def test_twenty_kills_then_the_same_bytes(project: Project, root: Path) -> None:
+    """Each kill is followed by a restart; a run that ends is compared and begun again."""
+    rows = [{"questions": asked(n % 3000), "answers": f"每次{n}片，" * 20} for n in range(6000)]
+    project.lines("a.jsonl", [*rows, *([b"broken"] * 50)])
+    config = str(project.config("a.jsonl", workers=2))
+    program = (
+        "import sys\n"
+        "from medqa.data import pipeline, shards\n"
+        "shards.SHARD_BYTES = 100_000\n"
+        "if __name__ == '__main__':\n"
+        "    pipeline.convert(sys.argv[1])\n"
+    )
+    file = project.root / "program.py"
+    file.write_text(program, encoding="utf-8")
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(file), config],
+            cwd=root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    began = time.monotonic()
+    _, errors = start().communicate()
+    seconds = time.monotonic() - began
     expected = snapshot(project)
-    killed = 0
-    for delay in (0.0, 0.2, 0.5, 0.9):  # after the partial folder appears
+    assert len(project.read("train")) == 5400, errors
+
+    def forget() -> None:
         shutil.rmtree(project.processed)
         project.info.unlink(missing_ok=True)
-        process = script(root, config)
-        partial = project.processed / ".demo.partial"
-        while not partial.exists() and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(delay)
-        if process.poll() is None:
-            killed += 1
-            os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        project.convert("a.jsonl")
+
+    forget()
+    moments = random.Random(20)
+    kills = ended = 0
+    while kills < 20:
+        process = start()
+        try:
+            _, errors = process.communicate(timeout=moments.uniform(0.05, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            kills += 1
+            # The parent alone, or its workers with it.
+            (os.kill if kills % 2 else os.killpg)(process.pid, signal.SIGKILL)
+            process.communicate()
+            continue
+        assert process.returncode == 0, errors
+        ended += 1
         assert snapshot(project) == expected
-        assert not partial.exists()
-    assert killed >= 2
+        forget()
+    assert start().communicate()[1] is not None
+    assert snapshot(project) == expected
+    assert not [f.name for f in project.processed.iterdir() if f.name != "demo"]
 
 
 @pytest.mark.slow

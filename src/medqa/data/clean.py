@@ -1,136 +1,168 @@
-"""Text: light normalisation of what is kept, and the key by which two texts are compared.
+"""The cleaning of a pair: which rules run, in which order, and what each changed."""
 
-Cleaning in depth adds functions to `RULES`; each takes and returns one text.
-"""
-
-import html
 import re
-import unicodedata
 from collections.abc import Callable
+from inspect import getdoc
 
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});|&nbsp")
-_LINE_BREAK = re.compile(r"\r\n?|[\v\f\u2028\u2029]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]+")
-_ZERO_WIDTH = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+")
-_BLANKS = re.compile(r"[^\S\n]+")
-_BLANK_LINES = re.compile(r" ?\n[ \n]*")
+from medqa.config import Strict
+from medqa.data import courtesies, drop, mend, privacy
 
+Change = tuple[str, str, str]  # rule, text before it, text after it; both "" where not to be shown
+Mender = Callable[[str], str]
+Objector = Callable[[str, str], bool]
 
-def unescape_html(text: str) -> str:
-    """Turns ``&lt;`` into ``<``; also ``&amp;lt;``, which scraped pages hold.
-
-    Only entities that end in a semicolon (and ``&nbsp``): HTML's own rule would also turn
-    ``&ampoule`` into ``&oule``.
-    """
-    while "&" in text:
-        plain = _ENTITY.sub(_character, text)
-        if plain == text:
-            break
-        text = plain
-    return text
-
-
-def unify_line_breaks(text: str) -> str:
-    """Makes every kind of line break ``\\n``."""
-    return _LINE_BREAK.sub("\n", text)
-
-
-def remove_invisible(text: str) -> str:
-    """Removes control characters and zero-width ones.
-
-    A control character between two digits becomes a blank: ``5`` NUL ``10`` must not read 510.
-    """
-    text = _ZERO_WIDTH.sub("", text)
-    return _CONTROL.sub(_blank_between_digits, text)
-
-
-def collapse_whitespace(text: str) -> str:
-    """Makes each run of blanks (also U+3000) one space, drops empty lines, strips the ends."""
-    return _BLANK_LINES.sub("\n", _BLANKS.sub(" ", text)).strip()
-
-
-# In this order: an entity may stand for a line break or a zero-width character.
-RULES: tuple[Callable[[str], str], ...] = (
-    unescape_html,
-    unify_line_breaks,
-    remove_invisible,
-    collapse_whitespace,
+# In this order: an entity may stand for a tag, a tag for a line break, and punctuation is made
+# full-width before repetitions of it are sought.
+CHARACTERS: tuple[Mender, ...] = (
+    mend.html_entities,
+    mend.html_tags,
+    mend.invisible,
+    mend.half_width,
+    mend.han_punctuation,
+    mend.whitespace,
+    mend.repeated_punctuation,
+)
+# Labels first: the greeting often stands behind one.
+QUESTION_COURTESIES: tuple[Mender, ...] = (
+    courtesies.section_labels,
+    courtesies.greetings,
+    courtesies.question_courtesies,
+    mend.stray_punctuation,
+)
+ANSWER_COURTESIES: tuple[Mender, ...] = (
+    courtesies.section_labels,
+    courtesies.greetings,
+    courtesies.closing_wishes,
+    mend.stray_punctuation,
+)
+OBJECTIONS: tuple[Objector, ...] = (
+    drop.url_answer,
+    drop.truncated_answer,
+    drop.echo_answer,
+    drop.off_topic,
+    drop.advertisement,
 )
 
 
-def clean(text: str) -> str:
-    """Returns `text` after all `RULES`. Digits, units and punctuation stay as they are."""
-    for rule in RULES:
-        text = rule(text)
-    return text
+class Rules(Strict):
+    """Cleaning rules by name, each on or off; all are on where a YAML says nothing.
 
-
-def normalise(text: str) -> str:
-    """Returns the key by which texts are compared: equal keys mean the same words and numbers.
-
-    NFKC and case are folded, punctuation and whitespace go. What carries a dose or a finding
-    stays: everything between two digits (``1.5``, ``3-5``, ``1、5``), ``%`` after a digit, ``/``
-    between Latin letters, ``-`` except as a hyphen or dash between words, and all mathematical
-    signs (``+``, ``<``, ``±``). Characters that NFKC would turn into plain digits stay too: 10⁵ is
-    not 105.
+    Attributes:
+        html_entities: ``&lt;`` becomes ``<``.
+        html_tags: ``<br>`` and its like go.
+        invisible: Control and zero-width characters go.
+        half_width: ``０．５ｍｇ`` becomes ``0.5mg``.
+        whitespace: Runs of blanks become one; empty lines go.
+        han_punctuation: ``,`` beside Han characters becomes ``，``.
+        repeated_punctuation: ``！！！`` becomes ``！``.
+        section_labels: ``病情分析：`` and its like go, their content stays.
+        greetings: ``您好，`` at the start goes.
+        question_courtesies: ``谢谢医生`` at a question's end goes.
+        closing_wishes: ``祝早日康复`` in an answer goes.
+        stray_punctuation: Punctuation that begins a line goes.
+        url_answer: Drop answers that are nothing but links.
+        truncated_answer: Drop answers that break off.
+        echo_answer: Drop answers that repeat the question.
+        off_topic: Drop veterinary questions.
+        advertisement: Drop answers that advertise.
     """
-    folded = unicodedata.normalize("NFC", text.translate(_FOLDED))
-    return _RUN.sub(_carried, _BETWEEN_WORDS.sub("", folded))
+
+    html_entities: bool = True
+    html_tags: bool = True
+    invisible: bool = True
+    half_width: bool = True
+    whitespace: bool = True
+    han_punctuation: bool = True
+    repeated_punctuation: bool = True
+    section_labels: bool = True
+    greetings: bool = True
+    question_courtesies: bool = True
+    closing_wishes: bool = True
+    stray_punctuation: bool = True
+    url_answer: bool = True
+    truncated_answer: bool = True
+    echo_answer: bool = True
+    off_topic: bool = True
+    advertisement: bool = True
 
 
-class _Folded(dict[int, str]):
-    """A table for `str.translate` that works out each character when it is first met."""
-
-    def __missing__(self, code: int) -> str:
-        char = chr(code)
-        plain = unicodedata.normalize("NFKD", char)
-        category = unicodedata.category(char)
-        if category != "Nd" and any(c.isdigit() for c in plain):
-            plain = char
-        plain = _SAME.get(plain, plain).casefold()
-        if plain.isspace() or (unicodedata.category(plain[0])[0] == "P" and plain not in _SIGNS):
-            plain = " "
-        elif category in {"Cc", "Cf"}:
-            plain = ""
-        self[code] = plain
-        return plain
+# A text in which no rule of `CHARACTERS` can find anything: words with single marks between them.
+_PLAIN = re.compile(
+    r"[（《“【]*+(?:(?:[\u4e00-\u9fffA-Za-z0-9%℃/+=×·—-]|[.](?=[0-9]))++[，。；、？！：]?+[（）《》“”【】]*+)*+"
+)
 
 
-# Punctuation that may carry meaning, decided by its neighbours; all other becomes a blank.
-_SIGNS = frozenset(".,:*%‰/-")
-_SAME = dict.fromkeys("\u2010\u2012\u2013\u2014\u2015\u2212", "-") | {
-    "、": ",",
-    "...": " ",
-    "`": " ",
-}
-_FOLDED = _Folded()
-_BETWEEN_WORDS = re.compile(r"(?<=[a-z\u3400-\u9fff])[ ,:.~*]+(?=[a-z\u3400-\u9fff])")
-_RUN = re.compile(r"[ ,:.~*%‰/-]+")
+def _first_line(rule: Mender | Objector) -> str:
+    return (getdoc(rule) or "").split("\n", 1)[0]
 
 
-def _carried(found: re.Match[str]) -> str:
-    """Returns what of a run of signs and blanks belongs to the key."""
-    run, text = found[0], found.string
-    left, right = text[found.start() - 1 : found.start()], text[found.end() : found.end() + 1]
-    if left.isdigit() and right.isdigit():
-        return run
-    kept = run[0] if left.isdigit() and run[0] in "%‰" else ""
-    if run.strip(" ,:.~*") == "-" and not (run == "-" and left.isalpha() and right.isalpha()):
-        kept += "-"
-    if run == "/" and (left + right).isascii() and (left + right).isalnum() and left and right:
-        kept += "/"
-    if run[-1] == "." and right.isdigit():
-        kept += "."
-    return kept
+_ALL: tuple[Mender | Objector, ...] = (
+    *CHARACTERS,
+    *QUESTION_COURTESIES,
+    *ANSWER_COURTESIES,
+    *OBJECTIONS,
+)
+DESCRIPTIONS: dict[str, str] = {rule.__name__: _first_line(rule) for rule in _ALL}
 
 
-def _character(entity: re.Match[str]) -> str:
-    return html.unescape(entity[0])
+class Cleaner:
+    """Mends texts and objects to pairs, by the rules that are on.
+
+    Mending twice gives the same as mending once.
+    """
+
+    def __init__(self, rules: Rules, privacy: bool) -> None:
+        """Takes the rules that are on, and whether personal data is replaced."""
+
+        def chosen(group: tuple[Mender, ...]) -> list[tuple[str, Mender]]:
+            return [(r.__name__, r) for r in group if getattr(rules, r.__name__)]
+
+        self._characters = chosen(CHARACTERS)
+        self._question = chosen(QUESTION_COURTESIES)
+        self._answer = chosen(ANSWER_COURTESIES)
+        self._objections = [(r.__name__, r) for r in OBJECTIONS if getattr(rules, r.__name__)]
+        self._privacy = privacy
+
+    def question(self, text: str) -> tuple[str, list[Change]]:
+        """Returns the mended question and what changed it."""
+        return self._mended(text, self._question)
+
+    def answer(self, text: str) -> tuple[str, list[Change]]:
+        """Returns the mended answer and what changed it; one of links alone stays as it is."""
+        bare = text.strip()
+        if drop.url_answer("", bare):
+            return bare, []
+        return self._mended(text, self._answer)
+
+    def objection(self, question: str, answer: str) -> str | None:
+        """Returns the name of the first rule that objects to the cleaned pair, or None."""
+        for name, rule in self._objections:
+            if rule(question, answer):
+                return name
+        return None
+
+    def _mended(self, text: str, polite: list[tuple[str, Mender]]) -> tuple[str, list[Change]]:
+        changes: list[Change] = []
+        while True:
+            start = text
+            if not _PLAIN.fullmatch(text):
+                for name, rule in self._characters:
+                    text = _applied(name, rule, text, changes)
+            if self._privacy:
+                text, types = privacy.mask(text)
+                if types:  # what was changed before it holds the personal data: not to be shown
+                    changes = [(name, "", "") for name, _, _ in changes]
+                    changes += [(f"privacy:{kind}", "", text) for kind in types]
+            before = text
+            for name, rule in polite:
+                text = _applied(name, rule, text, changes)
+            # Where something was cut out, or marks became one beside a blank, look again.
+            if text == before and (text == start or " " not in text):
+                return text, changes
 
 
-def _blank_between_digits(found: re.Match[str]) -> str:
-    around = (
-        found.string[found.start() - 1 : found.start()],
-        found.string[found.end() : found.end() + 1],
-    )
-    return " " if all(c.isdigit() for c in around) else ""
+def _applied(name: str, rule: Mender, text: str, changes: list[Change]) -> str:
+    mended = rule(text)
+    if mended != text:
+        changes.append((name, text, mended))
+    return mended

@@ -1,103 +1,83 @@
-"""The books of a conversion: writes its files, counts both ways, and adds up."""
+"""The books of a conversion: counts what entered and what left, and adds up."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from medqa.data.rows import NOT_SAMPLED, URL_ANSWER, Record, Rejection, Row
-from medqa.data.split import Clusters
+from medqa.data.rows import NOT_SAMPLED, URL_ANSWER
 from medqa.errors import CheckFailedError
-
-PARTS = ("train", "test", "rejects")
 
 
 class Ledger:
-    """Every row that enters must leave as pairs in train, test or rejects; `check` sees to it.
+    """Every pair that enters must leave through train, val, test or rejects; `check` sees to it.
 
-    Close it after the writing, then call `check`.
+    Args:
+        entered: Source tag to its ``rows``, ``pairs``, ``kept`` and ``reasons`` in the work on
+            single rows.
+        parts: The splits, ``train`` first.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._files = {part: (folder / f"{part}.jsonl").open("wb") for part in PARTS}
-        self._rows: Counter[str] = Counter()
-        self._pairs: Counter[str] = Counter()
+    def __init__(self, entered: Mapping[str, Mapping[str, Any]], parts: Sequence[str]) -> None:
+        self.parts = [*parts, "rejects"]
+        self._entered = entered
         self._left: Counter[tuple[str, str]] = Counter()  # (source, part)
         self._reasons: Counter[tuple[str, str]] = Counter()  # (source, reason)
-        # One byte for each row number: 1 from its entry until the first of its pairs leaves.
-        self._owed: dict[str, bytearray] = {}
         self._replay: dict[str, float] | None = None
+        for source, counts in entered.items():
+            for reason, count in counts["reasons"].items():
+                self.reject(source, reason, count)
 
-    def close(self) -> None:
-        """Closes the files."""
-        for file in self._files.values():
-            file.close()
+    def keep(self, source: str, part: str, count: int) -> None:
+        """Books pairs that go to a split."""
+        self._left[source, part] += count
 
-    def enter(self, row: Row, outcomes: Sequence[Record | Rejection]) -> None:
-        """Books a raw row and the pairs that came of it."""
-        self._rows[row.source] += 1
-        self._pairs[row.source] += len(outcomes)
-        owed = self._owed.setdefault(row.source, bytearray())
-        owed.extend(bytes(row.number + 1 - len(owed)))
-        owed[row.number] = 1
-
-    def keep(self, part: str, records: Iterable[Record], clusters: Clusters) -> None:
-        """Writes pairs as alpaca rows, all values plain strings."""
-        for record in records:
-            values = {
-                "instruction": record.question,
-                "input": "",
-                "output": record.answer,
-                "id": record.id,
-                "source": record.source,
-                "department": record.department,
-                "cluster": f"{clusters.of(record.question_key):016x}",
-            }
-            self._leave(part, record, values)
-
-    def reject(self, rejection: Rejection) -> None:
-        """Writes a pair that is left out, with its reason."""
-        values = {
-            "id": rejection.id,
-            "source": rejection.source,
-            "reason": rejection.reason,
-            "raw": rejection.raw,
-        }
-        self._reasons[rejection.source, rejection.reason] += 1
-        self._leave("rejects", rejection, values)
+    def reject(self, source: str, reason: str, count: int) -> None:
+        """Books pairs that are left out."""
+        self._left[source, "rejects"] += count
+        self._reasons[source, reason] += count
 
     def replayed(self, asked: float, general: int, own: int) -> None:
         """Books how much general data went into training."""
         reached = general / max(general + own, 1)
         self._replay = {"share_asked": asked, "share": round(reached, 4), "rows": general}
 
-    def check(self) -> None:
-        """Raises CheckFailedError unless all rows and pairs that entered have left, once each."""
-        for source, entered in self._pairs.items():
-            left = sum(self._left[source, part] for part in PARTS)
-            lost = self._owed[source].count(1)
-            if left != entered or lost:
+    def check(self, written: Mapping[str, int]) -> None:
+        """Compares the books with what entered and with the rows that the files hold.
+
+        Args:
+            written: Part to the rows counted in its file.
+
+        Raises:
+            CheckFailedError: They differ.
+        """
+        for source, counts in self._entered.items():
+            left = sum(self._left[source, part] for part in self.parts)
+            if left != counts["pairs"] or counts["pairs"] < counts["rows"]:
                 raise CheckFailedError(
-                    f"{source}: {entered} pairs of {self._rows[source]} rows went in, {left} came "
-                    f"out and {lost} rows are in no file; this is a defect of medqa, report it"
+                    f"{source}: {counts['pairs']} pairs of {counts['rows']} rows went in and "
+                    f"{left} came out; this is a defect of medqa, report it"
                 )
+        booked = {p: sum(self._left[s, p] for s in self._entered) for p in self.parts}
+        if booked != dict(written):
+            raise CheckFailedError(
+                f"the files hold {dict(written)} and the books say {booked}; "
+                "this is a defect of medqa, report it"
+            )
 
     def facts(self) -> dict[str, Any]:
         """Returns the counts for the manifest."""
         by_source = {
             source: {
-                "rows": self._rows[source],
-                "pairs": self._pairs[source],
-                **{part: self._left[source, part] for part in PARTS},
+                "rows": counts["rows"],
+                "pairs": counts["pairs"],
+                **{part: self._left[source, part] for part in self.parts},
                 "reasons": self._reasons_of(source),
             }
-            for source in self._rows
+            for source, counts in self._entered.items()
         }
         total: dict[str, Any] = {
             key: sum(counts[key] for counts in by_source.values())
-            for key in ("rows", "pairs", *PARTS)
+            for key in ("rows", "pairs", *self.parts)
         }
         reasons: Counter[str] = Counter()
         for (_, reason), count in self._reasons.items():
@@ -108,21 +88,17 @@ class Ledger:
     def losses(self) -> str:
         """Returns what each source lost for which reason, in one line."""
         return "; ".join(
-            f"{source}: {self._rows[source]} rows, "
-            + (_listed(self._reasons_of(source)) or "all kept")
-            for source in self._rows
+            f"{source}: {counts['rows']} rows, " + (_listed(self._reasons_of(source)) or "all kept")
+            for source, counts in self._entered.items()
         )
 
     def table(self) -> str:
         """Returns the counts as text, led by warnings about what nobody may overlook."""
         facts = self.facts()
-        lines = [("source", "rows", "pairs", *PARTS, "reasons")]
+        columns = ("rows", "pairs", *self.parts)
+        lines = [("source", *columns, "reasons")]
         lines += [
-            (
-                name,
-                *(f"{counts[key]:,}" for key in ("rows", "pairs", *PARTS)),
-                _listed(counts["reasons"]),
-            )
+            (name, *(f"{counts[key]:,}" for key in columns), _listed(counts["reasons"]))
             for name, counts in [*facts["sources"].items(), ("total", facts["counts"])]
         ]
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -144,13 +120,14 @@ class Ledger:
     def _warnings(self) -> list[str]:
         found = []
         for (source, reason), count in self._reasons.items():
-            if reason != NOT_SAMPLED and 2 * count > self._pairs[source]:
+            pairs = self._entered[source]["pairs"]
+            if reason != NOT_SAMPLED and 2 * count > pairs:
                 meaning = "their answers are links, not text" if reason == URL_ANSWER else reason
                 found.append(
-                    f"WARNING: {count:,} of {self._pairs[source]:,} pairs of {source!r} are left "
+                    f"WARNING: {count:,} of {pairs:,} pairs of {source!r} are left "
                     f"out ({reason}{': ' + meaning if meaning != reason else ''})"
                 )
-        if not sum(self._left[source, "test"] for source in self._rows):
+        if not sum(self._left[source, "test"] for source in self._entered):
             found.append("WARNING: the test split is empty: all questions belong together")
         if self._replay and self._replay["share"] < self._replay["share_asked"] - 0.005:
             found.append(
@@ -163,11 +140,6 @@ class Ledger:
         mine = Counter({r: n for (s, r), n in self._reasons.items() if s == source})
         return dict(mine.most_common())
 
-    def _leave(self, part: str, pair: Record | Rejection, values: dict[str, str]) -> None:
-        self._files[part].write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
-        self._left[pair.source, part] += 1
-        self._owed[pair.source][pair.row] = 0
 
-
-def _listed(reasons: dict[str, int]) -> str:
+def _listed(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())

@@ -1,24 +1,32 @@
-"""Raw files to a LLaMA-Factory data set: read, check, split, write, register."""
+"""Raw files to a LLaMA-Factory data set: read, mend, divide, write, report, register."""
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from medqa import provenance
 from medqa.config import load
-from medqa.data import registry, rows, sources, split
-from medqa.data.clean import RULES
+from medqa.data import card, registry, report, shards, sources
+from medqa.data.division import Division, divide
 from medqa.data.ledger import Ledger
-from medqa.data.recipe import Recipe, Replay
-from medqa.data.rows import Record, Rejection
+from medqa.data.recipe import WORKING, Recipe
+from medqa.data.shards import Shards
 from medqa.errors import DataError
 from medqa.files import atomic_folder
 from medqa.paths import processed, shown
 from medqa.progress import progress
 
+if TYPE_CHECKING:
+    import polars as pl
+
 RECORD = "manifest.json"
-ROWS_PER_ADVANCE = 1000
+REJECTS = "rejects.jsonl"
+STAGES = 4  # divide, write, report, check
+COPY_BYTES = 16 << 20
 
 
 def convert(config: str | Path, overrides: Sequence[str] = (), *, overwrite: bool = False) -> str:
@@ -41,114 +49,191 @@ def convert(config: str | Path, overrides: Sequence[str] = (), *, overwrite: boo
     """
     recipe = load(config, overrides, Recipe)
     target = processed(recipe.name)
-    entries = {f"{recipe.name}_{part}": target / f"{part}.jsonl" for part in ("train", "test")}
-    sources.require(recipe.all_sources)
-    inputs = provenance.digest(*(source.file for source in recipe.all_sources))
-    # The rules belong to it: a new one gives another result.
-    settings = recipe.model_dump() | {"rules": [rule.__name__ for rule in RULES]}
+    work = target.with_name(f".{target.name}.work")
+    files = {part: f"{part}.{recipe.output}" for part in recipe.parts}
+    entries = {f"{recipe.name}_{part}": target / name for part, name in files.items()}
+    read = [*recipe.all_sources, *recipe.decontaminate]
+    sources.require(read)
+    inputs = provenance.digest(*(file for source in read for file in source.files))
+    # The code belongs to it: another rule gives another result.
+    settings = recipe.model_dump(exclude=set(WORKING)) | {"code": _code()}
     if provenance.is_current(target / RECORD, step="convert", inputs=inputs, config=settings):
+        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed at its very end
         restored = registry.register(entries, overwrite=overwrite)
         note = " (entered in data/dataset_info.json again)" if restored else ""
         return f"up to date: {shown(target)}{note}"
     if not overwrite:
         registry.require_free(entries)
     with atomic_folder(target, overwrite=overwrite) as folder:
-        ledger = _write(recipe, folder)
+        facts, text = _write(recipe, folder, work, files)
         provenance.write(
             folder / RECORD,
             step="convert",
             inputs=inputs,
             config=settings,
-            outputs=[folder / f"{part}.jsonl" for part in ("train", "test", "rejects")],
+            outputs=[folder / name for name in (*files.values(), REJECTS, "report.html")],
             seed=recipe.seed,
-            **ledger.facts(),
+            **facts,
         )
+        card.write(folder, recipe=recipe, manifest=provenance.read(folder / RECORD) or {})
+    shutil.rmtree(work, ignore_errors=True)
     registry.register(entries, overwrite=overwrite)
-    return f"{ledger.table()}\nwritten: {shown(target)} (data sets {' and '.join(entries)})"
+    return f"{text}\nwritten: {shown(target)} (data sets {', '.join(entries)}; see report.html)"
 
 
-def _write(recipe: Recipe, folder: Path) -> Ledger:
-    """Writes train, test and rejects of `recipe` into `folder`.
+def absent(config: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Returns hub repository and file of each source that is not there and says where it is from.
+
+    Raises:
+        ConfigError: Everything that is wrong with the YAML.
+    """
+    recipe = load(config, overrides, Recipe)
+    read = [*recipe.all_sources, *recipe.decontaminate]
+    return [(s.hub, s.file) for s in read if s.hub and not s.file.exists()]
+
+
+def _write(
+    recipe: Recipe, folder: Path, work: Path, files: Mapping[str, str]
+) -> tuple[dict[str, Any], str]:
+    """Writes everything but the record into `folder`; returns the facts for it, and the table."""
+    done = shards.run(
+        recipe.all_sources,
+        recipe.settings,
+        work,
+        workers=recipe.workers or shards.cores(),
+        runner=recipe.runner,
+        label=f"convert {recipe.name}",
+    )
+    ledger = Ledger(done.books["sources"], recipe.parts)
+    with progress(f"divide {recipe.name}", STAGES, "stages") as advance:
+        table = _table(done.tables)
+        if table.is_empty():
+            raise DataError(f"{recipe.name}: no training pair is left; {ledger.losses()}")
+        division = divide(recipe, table)
+        del table
+        advance(1)
+        written = _write_splits(recipe, division, ledger, folder, files)
+        written["rejects"] = _write_rejects(division, done, ledger, folder / REJECTS)
+        advance(1)
+        kept = division.table.filter(division.table["split"].is_not_null())
+        report.write(
+            folder,
+            recipe=recipe,
+            rows=kept,
+            books=done.books | {"ledger": ledger.facts()},
+            clusters=division.clusters,
+            leakage=division.leakage,
+            evaluation=division.evaluation,
+        )
+        advance(1)
+        ledger.check(written)
+        advance(1)
+    facts = ledger.facts() | {
+        "rules": {name: rule["count"] for name, rule in done.books["rules"].items()},
+        "clusters": division.clusters,
+        "leakage": division.leakage,
+        "notes": done.books["notes"],
+    }
+    notes = [f"WARNING: {note}" for note in done.books["notes"]]
+    return facts, "\n".join([*notes, ledger.table()])
+
+
+def _code() -> str:
+    """Returns a digest of the code that decides the result."""
+    looks = {"card", "chat", "examples", "figures", "preview", "report", "sample"}
+    files = sorted(f for f in Path(__file__).parent.glob("*.py") if f.stem not in looks)
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _table(tables: Sequence[Path]) -> "pl.DataFrame":
+    import polars as pl
+
+    return pl.concat([pl.scan_parquet(file, glob=False) for file in tables]).collect()
+
+
+def _write_splits(
+    recipe: Recipe, division: Division, ledger: Ledger, folder: Path, files: Mapping[str, str]
+) -> dict[str, int]:
+    """Writes the splits as alpaca rows, all values plain strings; returns the rows of each.
 
     All are in seeded order: the first n rows of a file are a fair sample of it, which is what
-    ``max_samples`` of LLaMA-Factory takes, and a smaller ``max_rows`` gives a part of a bigger.
+    ``max_samples`` of LLaMA-Factory takes.
     """
-    clusters = split.Clusters()
-    with closing(Ledger(folder)) as ledger:
-        kept = _read(recipe, clusters, ledger)
-        kept.sort(key=lambda record: split.rank(recipe.seed, record.pair_key))
-        replayed = {source.source for source in recipe.replay.sources} if recipe.replay else set()
-        own = [record for record in kept if record.source not in replayed]
-        sizes = Counter(clusters.of(record.question_key) for record in own)
-        held_out = split.choose(sizes, recipe.test_share, recipe.seed)
-        test = [record for record in own if clusters.of(record.question_key) in held_out]
-        train = [record for record in own if clusters.of(record.question_key) not in held_out]
-        train = _first(recipe.max_rows, train, ledger)
-        if recipe.replay:
-            general = [record for record in kept if record.source in replayed]
-            train += _replay(recipe.replay, general, len(train), held_out, clusters, ledger)
-            train.sort(key=lambda record: split.rank(recipe.seed, record.pair_key))
-        if not train:
-            raise DataError(f"{recipe.name}: no training pair is left; {ledger.losses()}")
-        ledger.keep("train", train, clusters)
-        ledger.keep("test", test, clusters)
-    ledger.check()
-    return ledger
+    import polars as pl
+
+    written = {}
+    for part, name in files.items():
+        rows = division.table.filter(pl.col("split") == part)
+        for source, count in rows.group_by("source").len().iter_rows():
+            ledger.keep(source, part, count)
+        alpaca = rows.select(
+            pl.col("question").alias("instruction"),
+            pl.lit("").alias("input"),
+            pl.col("answer").alias("output"),
+            _ids(),
+            "source",
+            "department",
+            _hexadecimal(rows["cluster"]),
+        )
+        write: Callable[[Path], None] = (
+            alpaca.write_parquet if recipe.output == "parquet" else alpaca.write_ndjson
+        )
+        write(folder / name)
+        written[part] = _count(folder / name)
+    if not written["train"]:
+        raise DataError(f"{recipe.name}: no training pair is left; {ledger.losses()}")
+    if recipe.replay:
+        ledger.replayed(recipe.replay.share, division.replay or 0, division.own)
+    return written
 
 
-def _read(recipe: Recipe, clusters: split.Clusters, ledger: Ledger) -> list[Record]:
-    """Returns every pair that passes, with no two equal; clusters all of them."""
-    kept: list[Record] = []
-    seen: set[int] = set()
-    total = sum(source.file.stat().st_size for source in recipe.all_sources)
-    with progress(f"convert {recipe.name}", total, "bytes") as advance:
-        for source in recipe.all_sources:
-            waiting = 0
-            for number, row in enumerate(sources.read(source), start=1):
-                outcomes = rows.convert(row, source.schemas, recipe.limits)
-                ledger.enter(row, outcomes)
-                # Also of a duplicate: it may be a paraphrase of another question in its row.
-                clusters.join(o.question_key for o in outcomes if isinstance(o, Record))
-                for outcome in outcomes:
-                    if isinstance(outcome, Rejection):
-                        ledger.reject(outcome)
-                    elif outcome.pair_key in seen:
-                        ledger.reject(outcome.rejected(rows.DUPLICATE, row.raw))
-                    else:
-                        seen.add(outcome.pair_key)
-                        kept.append(outcome)
-                waiting += row.size
-                if number % ROWS_PER_ADVANCE == 0:
-                    advance(waiting)
-                    waiting = 0
-            advance(waiting)
-    return kept
+def _write_rejects(division: Division, done: Shards, ledger: Ledger, file: Path) -> int:
+    """Writes what the shards refused, then what the division left out; returns the rows."""
+    import polars as pl
+
+    left_out = division.table.filter(pl.col("split").is_null())
+    for source, reason, count in left_out.group_by("source", "reason").len().iter_rows():
+        ledger.reject(source, reason, count)
+    columns = left_out.select(_ids(), "source", "reason", pl.col("question").alias("raw"), "match")
+    with file.open("wb") as out:
+        for part in done.rejects:
+            with part.open("rb") as lines:
+                shutil.copyfileobj(lines, out, COPY_BYTES)
+        for row in columns.iter_rows(named=True):
+            if row["match"] is None:
+                del row["match"]
+            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+    return _count(file)
 
 
-def _first(count: int | None, records: list[Record], ledger: Ledger) -> list[Record]:
-    """Returns the first `count` records, or all; the others are rejected as not sampled."""
-    kept = records[:count]
-    for record in records[len(kept) :]:
-        ledger.reject(record.rejected(rows.NOT_SAMPLED))
-    return kept
+def _ids() -> "pl.Expr":
+    """The id by which a pair is traced to its raw row, as `rows.pair_id` makes it."""
+    import polars as pl
+
+    first = pl.format("{}:{}", "source", "row")
+    return (
+        pl.when(pl.col("part") == 0)
+        .then(first)
+        .otherwise(pl.format("{}#{}", first, "part"))
+        .alias("id")
+    )
 
 
-def _replay(
-    replay: Replay,
-    general: list[Record],
-    own: int,
-    held_out: set[int],
-    clusters: split.Clusters,
-    ledger: Ledger,
-) -> list[Record]:
-    """Returns the general pairs that join `own` medical ones, none of them asked in test."""
-    usable = []
-    for record in general:
-        if clusters.of(record.question_key) in held_out:
-            ledger.reject(record.rejected(rows.IN_TEST))
-        else:
-            usable.append(record)
-    wanted = round(replay.share * own / (1 - replay.share))
-    chosen = _first(wanted, usable, ledger)
-    ledger.replayed(replay.share, len(chosen), own)
-    return chosen
+def _hexadecimal(clusters: "pl.Series") -> "pl.Series":
+    import polars as pl
+
+    names = [f"{cluster:016x}" for cluster in clusters.to_list()]
+    return pl.Series("cluster", names, dtype=pl.String)
+
+
+def _count(file: Path) -> int:
+    """Returns the rows that a written file holds, read back from it."""
+    import polars as pl
+
+    if file.suffix == ".parquet":
+        return int(pl.scan_parquet(file, glob=False).select(pl.len()).collect().item())
+    count = 0
+    with file.open("rb") as lines:
+        while block := lines.read(COPY_BYTES):
+            count += block.count(b"\n")
+    return count

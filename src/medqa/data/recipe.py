@@ -1,17 +1,21 @@
-"""The data YAML: what is read, what is kept, and how it is divided."""
+"""The data YAML: what is read, what is mended, what is kept, and how it is divided."""
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from medqa.config import Strict
-from medqa.data.rows import Limits
+from medqa.data.clean import Rules
+from medqa.data.rows import Limits, Settings
 from medqa.data.sources import Source
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Length = Annotated[int, Field(ge=1)]
+
+# What decides how the work is done and how the result is looked at, but not the result.
+WORKING = frozenset({"workers", "runner", "tokenizer", "cutoff_len"})
 
 
 class Replay(Strict):
@@ -33,27 +37,49 @@ class Recipe(Strict):
         name: Of the folder ``data/processed/<name>`` and of the data sets ``<name>_train`` and
             ``<name>_test``; ASCII, since LLaMA-Factory's registry is.
         sources: The raw files.
+        rules: Cleaning rules by name, each on or off.
+        privacy: Replace personal data with placeholders such as ``[电话]``.
+        segment_questions: Cut the questions into words and drop stop words, as the source paper
+            did; off by default.
         min_question_chars: Bounds of the cleaned texts' lengths, in characters.
         max_question_chars: As above.
         min_answer_chars: As above.
         max_answer_chars: As above.
         test_share: Share of the pairs that goes to test.
+        val_share: Share of the pairs that goes to validation, or nothing.
         seed: Of the split, the sample and the order.
         max_rows: Keep only this many training pairs, replay not counted; a bigger sample
             contains the smaller.
         replay: General data for training, or nothing.
+        decontaminate: Evaluation files; training pairs whose question is near one of theirs are
+            left out.
+        output: Format of train, val and test.
+        workers: Processes; all cores when not given.
+        runner: ``local``, or ``ray`` for the Ray cluster that ``RAY_ADDRESS`` names.
+        tokenizer: Model folder whose tokenizer counts the lengths in the report.
+        cutoff_len: Tokens at which training cuts a pair; the report says how many it would cut.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     sources: Annotated[list[Source], Field(min_length=1)]
+    rules: Rules = Rules()
+    privacy: bool = True
+    segment_questions: bool = False
     min_question_chars: Length
     max_question_chars: Length
     min_answer_chars: Length
     max_answer_chars: Length
     test_share: Share
+    val_share: Share | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     max_rows: Length | None = None
     replay: Replay | None = None
+    decontaminate: list[Source] = Field(default_factory=list)
+    output: Literal["jsonl", "parquet"] = "jsonl"
+    workers: Length | None = None
+    runner: Literal["local", "ray"] = "local"
+    tokenizer: str | None = None
+    cutoff_len: Length | None = None
 
     @field_validator("max_question_chars", "max_answer_chars")
     @classmethod
@@ -63,11 +89,21 @@ class Recipe(Strict):
             raise PydanticCustomError("limits", f"must not be less than {least}")
         return value
 
-    @field_validator("sources", "replay")
+    @field_validator("val_share")
+    @classmethod
+    def _leaves_training(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and value + info.data.get("test_share", 0) >= 1:
+            raise PydanticCustomError("shares", "test_share and val_share must leave training rows")
+        return value
+
+    @field_validator("sources", "replay", "decontaminate")
     @classmethod
     def _tags_differ(cls, value: Any, info: ValidationInfo) -> Any:
         given = value.sources if isinstance(value, Replay) else value or []
-        known = info.data.get("sources", []) if info.field_name == "replay" else []
+        before = list(info.data.get("sources", []))
+        if info.field_name == "decontaminate" and info.data.get("replay"):
+            before += info.data["replay"].sources
+        known = before if info.field_name != "sources" else []
         tags = Counter(source.source for source in [*known, *given])
         twice = [tag for tag, times in tags.items() if times > 1]
         if twice:
@@ -82,11 +118,23 @@ class Recipe(Strict):
         return [*self.sources, *(self.replay.sources if self.replay else [])]
 
     @property
-    def limits(self) -> Limits:
-        """The allowed lengths."""
-        return Limits(
+    def parts(self) -> list[str]:
+        """The splits that it makes."""
+        return ["train", "test", *(["val"] if self.val_share else [])]
+
+    @property
+    def settings(self) -> Settings:
+        """What the work on one row needs to know."""
+        limits = Limits(
             self.min_question_chars,
             self.max_question_chars,
             self.min_answer_chars,
             self.max_answer_chars,
+        )
+        return Settings(
+            limits=limits,
+            rules=self.rules,
+            privacy=self.privacy,
+            segment_questions=self.segment_questions,
+            seed=self.seed,
         )

@@ -3,32 +3,44 @@
 A pair that fails a check is never lost: it becomes a `Rejection` with the name of its reason.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
-from medqa.data.clean import clean, normalise
+import orjson
+from xxhash import xxh3_64_intdigest
 
-# Why a pair is left out; these words stand in rejects.jsonl and manifest.json.
-MALFORMED_JSON = "malformed_json"  # text that is not UTF-8 counts as malformed too
+from medqa.data import drop
+from medqa.data.clean import Change, Cleaner, Rules
+from medqa.data.normal import canonical, normalise
+from medqa.data.split import rank
+
+# Why a pair is left out; these words stand in rejects.jsonl and manifest.json. The names of the
+# rules of `medqa.data.drop` stand there as well.
+MALFORMED_JSON = "malformed_json"
 MALFORMED_CSV = "malformed_csv"  # or another number of fields than the header has
+NOT_UTF8 = "not_utf8"  # bytes of another encoding, GB18030 for instance
+LINE_TOO_LONG = "line_too_long"  # for a line of text: nothing of it is parsed
+FILE_CUT_SHORT = "file_cut_short"  # where a damaged .gz or .zst ends; what follows is unknown
 WRONG_TYPE = "wrong_type"  # the row is no object, or a question or an answer is no string
 MISSING_KEY = "missing_key"
 UNPAIRED = "unpaired"  # several questions and several answers, and not as many of both
 EMPTY_QUESTION = "empty_question"
 EMPTY_ANSWER = "empty_answer"
-URL_ANSWER = "url_answer"  # the answer is nothing but links
+URL_ANSWER = "url_answer"  # the answer is nothing but links; a rule of `drop`
 QUESTION_TOO_SHORT = "question_too_short"
 QUESTION_TOO_LONG = "question_too_long"
 ANSWER_TOO_SHORT = "answer_too_short"
 ANSWER_TOO_LONG = "answer_too_long"
-DUPLICATE = "duplicate"  # question and answer equal after `clean.normalise`
+DUPLICATE = "duplicate"  # question and answer equal after `normal.normalise`
 NOT_SAMPLED = "not_sampled"  # nothing is wrong with it: left out by max_rows or replay.share
+NEAR_EVALUATION = "near_evaluation"  # its question is too near to one of an evaluation file
 IN_TEST = "in_test"  # a replay pair whose question, or a paraphrase of it, is in the test split
 
-_LINKS = re.compile(r"(?:[<(\"']*(?:(?:https?|ftp):)?(?://|www\.)[\x21-\x7e]+\s*)+", re.IGNORECASE)
+SHOWN_CHARS = 500  # of a row's text in rejects.jsonl
+# Cleaning shortens a text by tags, entities and blanks, but not by this factor: what is longer is
+# refused before the work on it.
+HOPELESS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +73,55 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Settings:
+    """What the work on one row needs to know.
+
+    Attributes:
+        limits: The lengths that are allowed.
+        rules: Cleaning rules by name, each on or off.
+        privacy: Replace personal data with placeholders.
+        segment_questions: Cut the questions into words and drop stop words.
+        seed: Of the order.
+    """
+
+    limits: Limits
+    rules: Rules
+    privacy: bool
+    segment_questions: bool
+    seed: int
+
+
+class Row(NamedTuple):
     """One row as it stands in a file.
 
     Attributes:
         source: Tag of the file.
         number: Where it is, from 1: the line, or the element of a JSON array or Parquet table.
         value: The parsed row; None where it could not be parsed.
-        raw: Its text, shortened, for the list of rejects.
+        text: Its bytes in the file, or the first of them; None in a table, which has none.
         problem: Why it could not be parsed, or None.
-        size: Bytes of the file that it takes, for the progress display.
     """
 
     source: str
     number: int
     value: Any
-    raw: str
+    text: bytes | None = None
     problem: str | None = None
-    size: int = 0
+
+    @property
+    def excerpt(self) -> str:
+        """Its text, shortened, for the list of rejects; characters stand for their escapes."""
+        text = self.text
+        if text is None or (self.value is not None and b"\\u" in text):
+            try:
+                text = orjson.dumps(self.value, default=str)
+            except orjson.JSONEncodeError:  # beyond 254 levels
+                return "(nested too deeply to be shown)"
+        # A character takes at most four bytes; slicing first keeps a huge line cheap.
+        return text[: 4 * SHOWN_CHARS].decode("utf-8", errors="replace").strip()[:SHOWN_CHARS]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A pair that may be trained on or tested with.
 
     Attributes:
@@ -92,8 +131,11 @@ class Record:
         question: Cleaned.
         answer: Cleaned.
         department: Medical department, empty when unknown.
-        question_key: 64-bit hash of the normalised question.
-        pair_key: 128-bit hash of the normalised question and answer.
+        question_key: 64-bit hash (XXH3) of the normalised question.
+        answer_key: The same of the answer.
+        canonical: What the clustering of questions compares.
+        rank: Place in the seeded order.
+        changes: What cleaning changed.
     """
 
     source: str
@@ -103,28 +145,26 @@ class Record:
     answer: str
     department: str
     question_key: int
-    pair_key: int
+    answer_key: int
+    canonical: str
+    rank: int
+    changes: list[Change]
 
     @property
     def id(self) -> str:
         """``source:row``, and ``#part`` for all but the first pair of a row."""
         return pair_id(self.source, self.row, self.part)
 
-    def rejected(self, reason: str, raw: str = "") -> "Rejection":
-        """Returns the rejection of this pair for a reason that lies outside it."""
-        return Rejection(self.source, self.row, self.part, reason, raw or self.question)
 
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(NamedTuple):
     """A pair, or a whole row that holds none, that is left out.
 
     Attributes:
         source: Tag of the file it came from.
         row: Number of its raw row.
         part: Which pair of that row, from 0.
-        reason: One of the constants of this module.
-        raw: The row's text, shortened; the question where nothing is wrong with it.
+        reason: One of the constants of this module, or the name of a rule of `drop`.
+        raw: The row's text, shortened.
     """
 
     source: str
@@ -144,7 +184,9 @@ def pair_id(source: str, row: int, part: int) -> str:
     return f"{source}:{row}" + (f"#{part}" if part else "")
 
 
-def convert(row: Row, schemas: Sequence[Keys], limits: Limits) -> list[Record | Rejection]:
+def convert(
+    row: Row, schemas: Sequence[Keys], settings: Settings, cleaner: Cleaner
+) -> list[Record | Rejection]:
     """Returns one outcome for each pair of `row`, at least one.
 
     Questions and answers may be strings, lists, or lists of lists; the members of an inner list
@@ -154,73 +196,131 @@ def convert(row: Row, schemas: Sequence[Keys], limits: Limits) -> list[Record | 
     Args:
         row: The raw row.
         schemas: The key names to look for; the first of which the row has any is taken.
-        limits: The lengths that are allowed.
+        settings: The lengths that are allowed, the rules, the seed.
+        cleaner: Made from `settings`; it is given because making one takes longer than using it.
     """
+    pairs, department = _pairs(row, schemas)
+    if isinstance(pairs, str):
+        return [Rejection(row.source, row.number, 0, pairs, row.excerpt)]
+    outcomes: list[Record | Rejection] = []
+    before: Any = object()
+    answer: str | _Answer = ""  # paraphrases share an answer, which is cleaned once
+    for part, (raw_question, raw_answer) in enumerate(pairs):
+        if raw_answer is not before:
+            before, answer = raw_answer, _answer(raw_answer, settings, cleaner)
+        if isinstance(answer, str):
+            outcomes.append(Rejection(row.source, row.number, part, answer, row.excerpt))
+            continue
+        found = _pair(raw_question, answer, settings, cleaner)
+        if isinstance(found, str):
+            outcomes.append(Rejection(row.source, row.number, part, found, row.excerpt))
+            continue
+        question, text, question_key, answer_key, compared, changes = found
+        outcomes.append(
+            Record(
+                row.source,
+                row.number,
+                part,
+                question,
+                text,
+                department,
+                question_key,
+                answer_key,
+                compared,
+                rank(settings.seed, question_key, answer_key),
+                changes,
+            )
+        )
+    return outcomes
 
-    def reject(reason: str, part: int = 0) -> Rejection:
-        return Rejection(row.source, row.number, part, reason, row.raw)
 
+def questions(row: Row, schemas: Sequence[Keys]) -> Iterator[str]:
+    """Yields the questions of a row as they stand there, its answers and its faults left aside."""
+    if row.problem or not isinstance(row.value, dict):
+        return
+    keys = next((k for k in schemas if k.question in row.value), None)
+    if keys is not None:
+        for group in _groups(row.value[keys.question]):
+            yield from (question for question in group if isinstance(question, str))
+
+
+def _pairs(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] | str, str]:
+    """Returns the questions with their answers, or the reason against all; and the department."""
     if row.problem:
-        return [reject(row.problem)]
+        return row.problem, ""
     value = row.value
     if not isinstance(value, dict):
-        return [reject(WRONG_TYPE)]
-    keys = next((k for k in schemas if k.question in value or k.answer in value), None)
-    if keys is None or keys.question not in value or keys.answer not in value:
-        return [reject(MISSING_KEY)]
+        return WRONG_TYPE, ""
+    for keys in schemas:
+        if keys.question in value or keys.answer in value:
+            break
+    if keys.question not in value or keys.answer not in value:
+        return MISSING_KEY, ""
     groups, answers = _groups(value[keys.question]), _members(value[keys.answer])
     if len(answers) == 1:
         answers *= len(groups)
     elif len(groups) == 1:  # one question, several answers: each is a pair
         groups *= len(answers)
     if len(groups) != len(answers):
-        return [reject(UNPAIRED)]
-    department = _department(value.get(keys.department) if keys.department else None)
-    texts = [(q, a) for group, a in zip(groups, answers, strict=True) for q in group]
-    outcomes: list[Record | Rejection] = []
-    for part, (question, answer) in enumerate(texts):
-        found = _pair(question, answer, limits)
-        if isinstance(found, str):
-            outcomes.append(reject(found, part))
-        else:
-            question, answer, question_key, pair_key = found
-            outcomes.append(
-                Record(
-                    source=row.source,
-                    row=row.number,
-                    part=part,
-                    question=question,
-                    answer=answer,
-                    department=department,
-                    question_key=question_key,
-                    pair_key=pair_key,
-                )
-            )
-    return outcomes
+        return UNPAIRED, ""
+    pairs = [(q, a) for group, a in zip(groups, answers, strict=True) for q in group]
+    return pairs, _department(value.get(keys.department)) if keys.department else ""
 
 
-def _pair(question: Any, answer: Any, limits: Limits) -> str | tuple[str, str, int, int]:
-    """Returns the cleaned texts and their keys, or the reason against them."""
-    if not isinstance(question, str | None) or not isinstance(answer, str | None):
+class _Answer(NamedTuple):
+    text: str
+    key: int
+    changes: list[Change]
+
+
+def _answer(answer: Any, settings: Settings, cleaner: Cleaner) -> str | _Answer:
+    """Returns the cleaned answer, or the reason against it."""
+    if not isinstance(answer, str | None):
         return WRONG_TYPE
-    question, answer = clean(question or ""), clean(answer or "")
-    question_key, answer_key = normalise(question), normalise(answer)
-    if not question_key:  # a text of punctuation alone asks nothing
-        return EMPTY_QUESTION
-    if not answer_key:
-        return EMPTY_ANSWER
-    if _LINKS.fullmatch(answer):
+    answer = answer or ""
+    # First of all, so that `links` need not look at what else is wrong with such a row.
+    if settings.rules.url_answer and drop.url_answer("", answer.strip()):
         return URL_ANSWER
-    if len(question) < limits.min_question:
-        return QUESTION_TOO_SHORT
+    most = settings.limits.max_answer
+    if len(answer) > HOPELESS * most:
+        return ANSWER_TOO_LONG
+    text, changes = cleaner.answer(answer)
+    if len(text) > most:
+        return ANSWER_TOO_LONG
+    key = normalise(text)
+    return _Answer(text, xxh3_64_intdigest(key.encode()), changes) if key else EMPTY_ANSWER
+
+
+def _pair(
+    question: Any, answer: _Answer, settings: Settings, cleaner: Cleaner
+) -> str | tuple[str, str, int, int, str, list[Change]]:
+    """Returns cleaned texts, keys, what is compared, and changes, or the reason against a pair."""
+    if not isinstance(question, str | None):
+        return WRONG_TYPE
+    question, limits = question or "", settings.limits
+    if len(question) > HOPELESS * limits.max_question:
+        return QUESTION_TOO_LONG
+    question, changes = cleaner.question(question)
     if len(question) > limits.max_question:
         return QUESTION_TOO_LONG
-    if len(answer) < limits.min_answer:
+    key = normalise(question)
+    if not key:  # a text of punctuation alone asks nothing
+        return EMPTY_QUESTION
+    objection = cleaner.objection(question, answer.text)
+    if objection:
+        return objection
+    if len(question) < limits.min_question:
+        return QUESTION_TOO_SHORT
+    if len(answer.text) < limits.min_answer:
         return ANSWER_TOO_SHORT
-    if len(answer) > limits.max_answer:
-        return ANSWER_TOO_LONG
-    pair = f"{question_key}\n{answer_key}"  # no key holds a line break
-    return question, answer, _hash(question_key, 8), _hash(pair, 16)
+    compared = canonical(question)
+    if settings.segment_questions:
+        from medqa.data.words import segment  # loads jieba
+
+        question = segment(question)
+        key = normalise(question)
+    changes = changes + answer.changes
+    return question, answer.text, xxh3_64_intdigest(key.encode()), answer.key, compared, changes
 
 
 def _groups(value: Any) -> list[list[Any]]:
@@ -232,23 +332,19 @@ def _groups(value: Any) -> list[list[Any]]:
 
 def _members(value: Any) -> list[Any]:
     """Returns answers as a flat list, never empty."""
-    return list(_flat(value)) or [None]
-
-
-def _flat(value: Any) -> Iterator[Any]:
     if not isinstance(value, list):
-        yield value
-        return
+        return [value]
+    flat: list[Any] = []
     for member in value:
         if isinstance(member, list):
-            yield from member
+            flat += member
         else:
-            yield member
+            flat.append(member)
+    return flat or [None]
 
 
 def _department(value: Any) -> str:
-    return "" if value is None else clean(str(value))
-
-
-def _hash(text: str, size: int) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=size).digest(), "big")
+    """Returns the department on one line; empty when there is none or it is no plain value."""
+    if not isinstance(value, str | int | float):
+        return ""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())

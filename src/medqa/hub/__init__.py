@@ -1,7 +1,7 @@
 """Models and data sets from Hugging Face or ModelScope."""
 
 from medqa.hub.catalogue import DATA, HUBS, KNOWN, MODELS, REFUSED, Hub
-from medqa.hub.download import RECORD, download_data, download_model
+from medqa.hub.download import RECORD, download_data, download_file, download_model
 
 __all__ = [
     "DATA",
@@ -12,5 +12,6 @@ __all__ = [
     "REFUSED",
     "Hub",
     "download_data",
+    "download_file",
     "download_model",
 ]

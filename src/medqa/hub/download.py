@@ -21,6 +21,8 @@ from medqa.hub.transfer import RemoteFile, Repository
 from medqa.paths import resolve, shown
 
 RECORD = "medqa_download.json"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_DATA_FILE = re.compile(r"\.(?:jsonl|json|csv|parquet)(?:\.gz|\.zst)?$")
 _TEXTS = ("config.json", "generation_config.json", "tokenizer.model", "MODEL_LICENSE", "LICENSE")
 
 
@@ -41,7 +43,7 @@ def download_model(repo_id: str, hub: Hub) -> Path:
         TargetError: A file that is not the published one lies there already.
     """
     known = MODELS.get(repo_id)
-    if known is None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+    if known is None and not _REPOSITORY.fullmatch(repo_id):
         raise ConfigError(
             "download model",
             [f"{repo_id!r} is neither owner/name nor known{nearest(repo_id, MODELS)}"],
@@ -75,6 +77,34 @@ def download_data(name: str, hub: Hub) -> Path:
         return [f for f in files if f.path.endswith(".jsonl")]
 
     return _download(repository, resolve("data/raw") / name, choose)
+
+
+def download_file(repo_id: str, file: Path, hub: Hub) -> Path:
+    """Fetches the data files of any data set, for a source of a data YAML that names its ``hub``.
+
+    Args:
+        repo_id: ``owner/name`` on `hub`.
+        file: Where one of them is wanted; the others come into the same folder.
+        hub: Where from.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: The name is none.
+        DownloadError: It could not be fetched, it holds no such file, or what came is not what
+            the hub lists.
+        TargetError: A file that is not the published one lies there already.
+    """
+    if not _REPOSITORY.fullmatch(repo_id):
+        raise ConfigError("hub", [f"{repo_id!r} is not owner/name"])
+    repository = Repository(repo_id, "dataset", hub)
+
+    def choose(files: list[RemoteFile]) -> list[RemoteFile]:
+        _require(repository, files, [file.name])
+        return [f for f in files if _DATA_FILE.search(f.path)]
+
+    return _download(repository, file.parent, choose)
 
 
 def _download(

@@ -1,0 +1,302 @@
+"""Rules that take courtesies and the labels of Q&A sites out of one text.
+
+As in `medqa.data.mend`: no number, unit or dose changes, and no text is left without a word.
+"""
+
+import re
+
+from medqa.data.mend import ENDS, HAN, unless_empty
+
+_WHO = (
+    r"(?:(?:亲爱的|尊敬的|这位|各位)*(?:\[姓名\])?(?:医生|医师|大夫|专家|教授|主任|老师|患者|"
+    r"病友|朋友|网友|用户|家长|"
+    r"宝妈|妈妈|先生|女士|亲|家属|楼主|同学|提问者|大家|宝妈妈)(?:们|朋友|家长|医生|专家)*)"
+)
+_HI = r"(?:您好|你好|您们好|你们好|大家好|早上好|上午好|中午好|下午好|晚上好|哈喽|嗨)"
+_STOP = r"(?:[，。！？；：、,;:!?~～…]|\.(?!\d)|[^\S\n])"
+_PLEASANTRY = (
+    r"(?:(?:很)?(?:高兴|荣幸)(?:能|能够|可以)?(?:为|给|帮)[您你](?:服务|解答|回答|解惑|"
+    r"解决)[^，。！？；：,.!?;:\d\n]{0,8}"
+    r"|(?:感谢|谢谢)[您你]?(?:的|对)?[^，。！？；：,.!?;:\d\n]{0,10}(?:咨询|提问|信任|支持|"
+    r"关注)[^，。！？；：,.!?;:\d\n]{0,8}"
+    r"|欢迎(?:[您你])?(?:来到|的?咨询|的?提问|光临|使用)[^，。！？；：,.!?;:\d\n]{0,14}"
+    r"|[您你]的(?:问题|情况|提问|咨询|病情描述)(?:我|我们)?(?:已经|已)?(?:收到|看到|了解)了?"
+    r"|(?:针对)?[您你](?:的|提出的|所提的)问题(?:给予|为[您你])?(?:解答|回答|回复|分析)如下)"
+)
+# A greeting needs a mark after it, or must not be the beginning of another word: 你好像, 你好转.
+_AFTER_HI = (
+    r"(?![像转起久多几些吃喝受用难怕奇厉惨烦心看听说在玩坏吗么嘛好])(?!不容易|点了|些了|一点|一些)"
+)
+_OPENING = (
+    rf"(?:{_WHO}?{_STOP}{{0,2}}{_HI}(?:[呀啊哦]|{_WHO}(?![说的讲让给开]))?(?:{_STOP}+|$|"
+    rf"{_AFTER_HI})"
+    rf"|(?:亲爱的|亲|(?:这位)?朋友|医生|大夫|专家|老师)(?:们)?(?:[，,！!：:~～。]{_STOP}*)|"
+    rf"{_PLEASANTRY}{_STOP}+)+"
+)
+_GREETING = re.compile(rf"(?:[{HAN}]{{1,2}}(?=(?:医生|大夫|主任|教授|老师){_HI}))?{_OPENING}")
+_GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊这各")
+_GREETING_INSIDE = re.compile(
+    rf"(?:(?<=[{ENDS}：])|(?<=[0-9][.、，]))[^\S\n]?(?:{_WHO}?{_STOP}?{_HI}(?:[呀啊哦]|{_WHO})?"
+    rf"(?:{_STOP}+|(?=[你您]的|建议|根据|考虑|针对))(?:{_PLEASANTRY}{_STOP}+)*)"
+)
+# A title and the text under it often stand together unparted: …怎么办啊你好，我小孩…
+_GREETING_BETWEEN = re.compile(
+    rf"(?<=[{HAN}）])([，,、]?)(?:(?:医生|大夫|专家|"
+    rf"主任)?(?<![比对为祝愿望给跟待向说声问句道都])(?<!为了)[您你]好(?:医生|大夫|专家)?)"
+    rf"(?:(?=针对|根据|建议|请问|我|[您你]的)|[，,！!：:。]+)"
+)
+_ASKING = re.compile("怎么|怎样|什么|如何|吗|呢|哪|为何|么$")
+
+
+def greetings(text: str) -> str:
+    """Opening courtesies go: ``你好，根据你说的情况，…`` → ``根据你说的情况，…``.
+
+    Chains too (``您好，很高兴为您解答，…``), at the start of later sentences, and without a
+    mark (``你好建议你去医院``), but 你好像, 你好转 and 你好多了 stay. Real: ``朋友你好,你这情况…``,
+    ``这位朋友你好：…``, ``你好医生,我想咨询一下…``.
+    """
+    found = None
+    if text[:1] in _GREETING_FIRST or "好" in text[:16]:
+        found = _GREETING.match(text)
+    if found:
+        text = unless_empty(text, text[found.end() :])
+    if "你好" in text or "您好" in text or "们好" in text or "家好" in text:
+        text = unless_empty(text, _GREETING_INSIDE.sub(_apart, text))
+        text = _GREETING_BETWEEN.sub(_parted, text)
+    return text
+
+
+# Names of sections that a doctor's answer on a Q&A site is cut into, and a question's there.
+_SITE_LABELS = "病情分析|病例分析|问题分析|指导意见|意见建议|指导建议|健康指导"
+_LABELS = (
+    f"{_SITE_LABELS}|情况分析|病史分析|心理分析|意见和建议|健康建议|心理指导|医生建议|医师建议|"
+    f"医生意见|专家建议|"
+    "专家意见|处理建议|处理意见|治疗建议|回复建议|建议意见|医生询问|医生回复|医生回答|医生解答|"
+    "专家回答|专家回复|"
+    "专家解答|生活护理|个人建议|指点意见|参考意见|知道意见|"
+    r"想得到[^，。！？：:\n]{0,8}|问题描述|病情描述(?:[（(]?发病时间、主要症状、症状变化等[)）]?)?|"
+    "详细病情及咨询目的|病情及咨询目的|健康咨询描述|疾病描述"
+)
+_GAP = r"[^\S\n]*"
+# Each alternative begins with a letter, for the speed of the search; what must stand before a
+# label is looked at behind it.
+_LABEL = re.compile(
+    "(?:"
+    + "|".join(f"{label}{_GAP}[：:]+" for label in _LABELS.split("|"))
+    + "|".join(["", *(f"【{_GAP}{label}{_GAP}】{_GAP}[：:]*" for label in _LABELS.split("|"))])
+    + "|".join(["", *(f"{label}(?=[您你]好)" for label in _SITE_LABELS.split("|"))])
+    + "|".join(
+        [
+            "",
+            *(
+                f"{label}(?:(?<=^.{{4}})|(?<=[{ENDS}].{{4}}))(?![是为的，,、。与和及如])"
+                for label in _SITE_LABELS.split("|")
+            ),
+        ]
+    )
+    + r"|意见建议(?<![的些么何出供]意见建议)(?![的，、是])"
+    + r"|建议[：:](?<=^建议.)|见建议[：:](?<!意见建议.)|\|#\|"
+    + r")(?:[^\S\n]|[：:，,。；;、])*",
+    re.M,
+)
+_ASKED = re.compile(r"(?:问题?|答案?|回答|回复|答复|提问|问答)[^\S\n]?[：:][^\S\n]*")
+_EMPTY_LABEL = re.compile(
+    r"(?:曾经治疗情况(?:和效果)?|发病时间及原因|曾经的治疗情况(?:和效果)?|治疗情况|化验、检查结果|"
+    r"想得到(?:怎样|什么|医生|怎|样|的)*(?:帮助?)?[？?]?|曾经治|医生询问|生活护理)"
+    r"[：:]?(?:无|没有|暂无)?[。！？]?$"
+)
+_ENUMERATED = re.compile(
+    r"(?:^|[。！？；\n])[（(]?(?:\d{1,2}|[一二三四五六七八九十]{1,2})[、.．）)]$"
+)
+
+
+def section_labels(text: str) -> str:
+    """Labels such as ``病情分析：`` go, at the start and inside; what stands under them stays.
+
+    A sentence that a label cut short gets its full stop. Real: ``…可以治疗呀意见建议：注意休息``
+    → ``…可以治疗呀。注意休息``, ``想得到怎样的帮助：…`` in questions, ``…有关.|#|口服…``.
+    """
+    asked = _ASKED.match(text) if text[:1] in "问答回提" else None
+    mended = text[asked.end() :] if asked else text
+    while True:
+        before = mended
+        mended = _LABEL.sub(_boundary, mended)
+        empty = _EMPTY_LABEL.search(mended, max(0, len(mended) - 24))
+        if empty:
+            mended = mended[: empty.start()].rstrip("，,、；：: ")
+        if mended == before:
+            break
+    return unless_empty(text, mended)
+
+
+_NO_STOP = r"[^，。！？；：、,.!?;:\d\n]"
+_WISHED = (
+    r"(?:健康成长|健康快乐|健康平安|健康顺利|快乐健康|身体健康|健康|安康|早日?康复|康复|"
+    r"早如康复|恢复健康|恢复|"
+    r"痊愈|好孕|平安|顺利|快乐|愉快|幸福|好运|成功|如意|每一天|早生贵子|吉祥|茁壮成长|胖宝宝|"
+    r"健康宝宝|宝宝|[您你]?好|康|降)"
+)
+_WISH = (
+    rf"(?:首先|最后[，,]?|顺|谨|恭|并|也|同时|再次|衷心|在此|预|并且)*(?<![庆])祝(?:愿|福)?"
+    rf"(?:{_NO_STOP}{{0,14}}?{_WISHED}){{1,3}}(?:[，,]?(?:身体健康|生活愉快|心情愉快|工作顺利|"
+    rf"万事如意|(?:合|阖)家(?:欢乐|幸福)))*"
+)
+_HOPE = (
+    rf"(?:以上(?:就是|是|的)?(?:我的|我)?(?:建议|回答|内容|方法|意见|信息|解答|"
+    rf"分析)?(?:仅供参考)?[，,]?)?"
+    rf"(?:也|最后|衷心|真心)?希望{_NO_STOP}{{0,18}}?(?:对[您你]{_NO_STOP}{{0,4}}(?:有|会有|"
+    rf"能有){_NO_STOP}{{0,4}}帮助到?"
+    rf"|(?:对[您你])?有(?:所)?帮助|(?:帮到|帮助到?|帮)[您你](?:们)?|"
+    rf"给[您你]带?来?{_NO_STOP}{{0,4}}帮助|"
+    rf"[让令使][您你]{_NO_STOP}{{0,4}}满意(?:[，,]对[您你]有(?:所)?帮助)?"
+    rf"|[您你]{_NO_STOP}{{0,6}}满意|早日(?:恢复)?(?:健康|康复|痊愈|恢复)|(?:对[您你])?有(?:所)?用)"
+)
+_QUOTED = (
+    r"以上(?:是|就是)(?:我|我们)?(?:对|关于)[“\"‘'「]?[^\d\n。]{0,80}?[”\"’'」]?"
+    r"(?:这个)?问题的(?:建议|解答|回答|回复)"
+)
+_CONCERNED = rf"以上(?:就是)?关于{_NO_STOP}{{2,30}}的(?:解答|回答|介绍)"
+_THANKS = (
+    rf"(?:非常|十分|最后)?(?:谢谢|感谢|多谢)(?:[您你](?:们)?)?(?:的|对)?"
+    rf"(?:{_NO_STOP}{{0,10}}(?:咨询|提问|信任|支持|采纳|配合|关注|理解|合作))?了?"
+)
+_WELCOME = (
+    rf"(?:欢迎|期待)[您你]?(?:再次|再来|下次|继续|随时|前来|来|到|的)*(?:咨询|追问|提问|光临|"
+    rf"交流|联系)我?(?:们)?"
+    rf"|(?:如果?|若|要是)?(?:您|你)?(?:还)?(?:有|存)(?:什么|任何|其他|其它|不清楚的|"
+    rf"别的)*(?:疑问|疑惑|问题|不懂的|不明白的|需要|不清楚的?)"
+    rf"(?:的话|需要|的地方)*[，,]?(?:您|你)?(?:都)?(?:可以|可|请|欢迎[您你]?)(?:再次|再|继续|"
+    rf"随时|直接|来|向我|与我)*(?:咨询|提问|追问|联系|留言|问我|沟通)(?:我|我们)?"
+    rf"|(?:很)?高兴(?:能)?(?:为|帮)[您你](?:服务|解答){_NO_STOP}{{0,4}}|还有什么问题需要咨询吗"
+    rf"|我(?:会|将)尽我所能帮助[您你]|我们?(?:会|将)(?:及时|尽快|竭诚)为[您你](?:解答|服务)|"
+    rf"[您你]的问题解答完毕"
+)
+_RATE = (
+    rf"(?:如果?|若)(?:有了)?满意的(?:回答|答案)(?:[，,]?请{_NO_STOP}{{0,6}}采纳)?"
+    rf"|(?:如果?|若){_NO_STOP}{{0,14}}(?:回答|回复|答案|建议|解答|"
+    rf"得回复){_NO_STOP}{{0,8}}(?:满意|有(?:所)?帮助)(?:的话)?"
+    rf"(?:[，,]?(?:请|就|麻烦|那么请){_NO_STOP}{{0,10}}[“\"]?(?:采纳|评价|好评|点评|"
+    rf"点赞){_NO_STOP}{{0,6}})?"
+    rf"|(?:对)?我的(?:回答|回复)满意[，,]那么请{_NO_STOP}{{0,4}}评价"
+    rf"|(?:请|麻烦|望|方便话麻烦|方便的话麻烦|是否|别忘了|记得|方便的话)(?:您|你)?(?:对我的|"
+    rf"给我|给予|及时|给个|给我的回答|给|点击|点|在我的?)?{_NO_STOP}{{0,8}}(?:采纳|点评|评价|"
+    rf"好评|五星){_NO_STOP}{{0,6}}"
+    rf"|不要辜负了回答者"
+)
+_ANY_CLOSING = f"(?:{_WISH}|{_HOPE}|{_QUOTED}|{_CONCERNED}|{_WELCOME}|{_RATE})"
+_NEXT = r"(?=祝|希望|谢谢|感谢|多谢|欢迎|请对|请给|请点|如果|如有|如我|最后|顺祝|也希望|以上)"
+_MARK = r"(?:[，。！？；、,;!?~～…]|\.(?!\d)|[^\S\n])"
+# A word of each closing; what else closes stands at most 60 characters before it.
+_CLOSING_HINT = re.compile(
+    r"祝|希望(?=[^，。！？；：,.!?;:\d\n]{0,24}(?:帮|满意|早日|有用))|谢谢|感谢|多谢|欢迎|期待|"
+    r"满意|回答[^。]{0,8}帮助"
+    r"|采纳|评价|点评|好评|以上(?:是|就是|关于)|高兴[能为帮]|尽我所能|为[您你](?:解答|服务)|"
+    r"解答完毕|需要咨询吗|"
+    + "|".join(  # each alternative begins with a letter, for the speed of the search
+        rf"{verb}(?=我|[，。！？、,.!?~～…\s]|$)"
+        for verb in ("咨询", "提问", "追问", "联系", "留言", "问我", "沟通")
+    )
+)
+_CLOSING_FIRST = (
+    "首最顺谨恭并也同再衷在预祝以真希非十谢感多欢期如若要您你还有存很高我请麻望方是别记不对"
+)
+
+_CLOSING = re.compile(
+    rf"(?:[^\S\n]|[，,、；;]){{0,4}}(?=[{_CLOSING_FIRST}])(?:(?:{_ANY_CLOSING}|"
+    rf"(?:(?<![{HAN}A-Za-z0-9])|(?<=谢谢)){_THANKS}"
+    rf"|(?<![说声句道])(?:谢谢|多谢)(?={_MARK}*(?:$|"
+    rf"以上)))[哦啊呀啦吧了的哈呦哟]{{0,2}}(?:{_MARK}+|$|(?=\n)|{_NEXT}))+"
+)
+
+
+def closing_wishes(text: str) -> str:
+    """Wishes and thanks that close an answer go, also where other sentences follow.
+
+    Real: ``…多喝水，祝早日康复`` → ``…多喝水。``, ``希望我的回答对您有帮助，祝您健康！``,
+    ``以上是对“…”这个问题的建议``, ``祝你健康欢迎再来咨询，``, ``请对我的回答做出评价，谢谢！``.
+    """
+    hint = _CLOSING_HINT.search(text)
+    if not hint:
+        return text
+    start = max(0, hint.start() - 60)  # nothing that closes begins further before its first word
+    return unless_empty(text, text[:start] + _CLOSING.sub(_without_closing, text[start:]))
+
+
+_PLEA = (
+    r"(?:(?:非常|万分|十分|先|多|在此|在这里|真的)*(?:谢谢|感谢|多谢|拜谢)"
+    r"(?:您|你|们|医生|大夫|专家|各位|大家|老师|朋友|了|啦|解答|指教|指导|帮助|帮忙|分析|和|及|"
+    r"回答|回复|答复|快速|为我|给我|的)*"
+    r"|(?:跪求|恳求|请求|求|请|望|盼|希望|麻烦|期待|敬请|"
+    r"烦请)(?:能?得到)?(?:各位)?(?:好心)?的?(?:您|你)?"
+    r"(?:专业)?的?(?:医生|大夫|专家|高手|大家|各位|老师|朋友)*(?:们)?能?(?:给予|提供|给|帮忙|帮|"
+    r"予以|尽快|及时|详细|专业的|速|我)*"
+    r"(?:解答|回答|回复|答复|指点|指教|指导|赐教|帮助|帮忙|帮帮忙|解惑|解释|咨询|解决|分析|"
+    r"看看)(?:一下|下|谢谢)?"
+    r"|求(?:速?解|助|教|急|指点|帮忙|大神)|跪求|盼复|(?:很是|真是?|好|很|"
+    r"非常)?着?急++(?:求)?|在线等|拜托(?:了|大家|各位)?|谢谢++|拜谢)"
+)
+# Possessive throughout: nothing is tried twice, however long a row of pleas is.
+_CLOSING_PLEA = re.compile(
+    rf"(?:[，。！？；、,;!?~～…\s]|(?=谢谢|感谢|急急)|\.(?!\d))"
+    rf"(?:(?>{_PLEA})(?:[，。！？；、,;!?~～…\s]|\.(?!\d))*+)++$"
+)
+_PLEA_HINT = re.compile("谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托")
+_THANKS_INSIDE = re.compile(
+    rf"(?<![说声句道])([，,、]?)(?:谢谢|感谢|多谢)(?:(?:您|你|医生|大夫|专家|了|啦|各位|"
+    rf"大家)*[。！!，,~～]+|(?=补充))(?=[{HAN}])"
+)
+
+
+def question_courtesies(text: str) -> str:
+    """Pleas and thanks that close a question go: ``…怎么办？谢谢医生`` → ``…怎么办？``.
+
+    Real: ``请问该怎么办？急！！！谢谢``, ``…是什么原因，求解答``, ``…吗?谢谢!!``.
+    """
+    if "谢" in text or "感" in text:
+        text = _THANKS_INSIDE.sub(_thanked, text)
+    end = max(0, len(text) - 200)
+    found = _CLOSING_PLEA.search(text, end) if _PLEA_HINT.search(text, end) else None
+    if not found:
+        return text
+    mark = found[0][0]
+    return unless_empty(text, text[: found.start()] + (mark if mark in "。！？!?…" else ""))
+
+
+def _boundary(found: re.Match[str]) -> str:
+    """Returns what must stand where a label stood, so that the sentences stay apart."""
+    before = found.string[: found.start()].rstrip(" ")
+    if not before or before[-1] in ENDS:
+        return ""
+    if _ENUMERATED.search(before[-8:]):
+        return _apart(found)
+    return _apart(found) if before[-1] in ".，,、：:；;（(“" else "。"
+
+
+def _parted(found: re.Match[str]) -> str:
+    """Returns the mark that parts two sentences where a greeting stood between them."""
+    before = found.string[max(0, found.start() - 10) : found.start()]
+    return found[1] or ("？" if _ASKING.search(before) else "。")
+
+
+def _thanked(found: re.Match[str]) -> str:
+    """Returns the mark that parts two sentences where thanks stood between them."""
+    before = found.string[max(0, found.start() - 10) : found.start()]
+    if not before or before[-1] in ENDS:
+        return ""
+    return "？" if _ASKING.search(before) else "。"
+
+
+def _without_closing(found: re.Match[str]) -> str:
+    """Returns the mark that ends what stood before a closing."""
+    before, cut = found.string[: found.start()], found[0]
+    if not before or before[-1] in ENDS + ".：:“（":
+        return _apart(found)
+    follows = found.end() < len(found.string) and found.string[found.end()] != "\n"
+    return "，" if follows and cut[0] in "，,、" and cut[-1] in "，,、" else "。"
+
+
+def _apart(found: re.Match[str]) -> str:
+    """Returns a blank where ``1.`` and ``3天`` would become ``1.3天``, else nothing."""
+    before = found.string[max(0, found.start() - 1) : found.start()]
+    after = found.string[found.end() : found.end() + 1]
+    return " " if before and before in ".:,/-~%0123456789" and after.isdigit() else ""

@@ -1,0 +1,220 @@
+"""Rules that mend one text. Each takes and returns a text and is switched by its name.
+
+None changes a number, a unit or a dose, none touches traditional characters (裡, 藥 and 檢查 stay:
+a dialect is not dirt), and none leaves a text without a word: one that is nothing but a greeting
+stays a greeting.
+"""
+
+import html
+import re
+
+HAN = "\u3400-\u9fff"
+ENDS = "。！？…!?；\n"  # after these a sentence may begin
+
+# --- characters -----------------------------------------------------------------------------
+
+_ENTITY = re.compile(
+    r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});|&nbsp|&65533;"
+)
+_DROPPED_TAG = re.compile(
+    r"<!--.{0,5000}?-->|<(script|style)\b[^<>]*>.{0,5000}?</\1\s*>", re.I | re.S
+)
+_SUPERSCRIPT = re.compile(r"(?<=\d)<sup>\s*(?=[-+]?\d)", re.I)
+_BREAK_TAG = re.compile(
+    r"<\s*/?\s*(?:br|p|div|li|ul|ol|tr|table|tbody|h[1-6]|hr)(?:\s[^<>]*)?/?>", re.I
+)
+_TAG = re.compile(
+    r"<\s*/?\s*(?:a|abbr|b|big|blockquote|center|code|dd|dl|dt|em|font|i|img|input|label|o:p|pre|"
+    r"s|small|span|strong|sub|sup|td|th|thead|tt|u)(?:\s[^<>]*)?/?>",
+    re.I,
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]+")
+_ZERO_WIDTH = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+")
+_FULL_WIDTH = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+")
+_FULL_WIDTH_SIGN = re.compile(r"(?<=[0-9A-Za-z])[％．／－＋](?![％．／－＋])")
+_HALVES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_LINE_BREAK = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
+_BLANKS = re.compile(r"[^\S\n]+")
+_BLANK_LINES = re.compile(r" ?\n[ \n]*")
+_BLANK_BEFORE = re.compile(r" (?=[，。！？；：、（）《》【】])")
+_BLANK_AFTER = re.compile(r"([，。！？；：、（）《》【】]) ")
+
+
+def html_entities(text: str) -> str:
+    """HTML entities become their characters: ``血压&lt;90`` → ``血压<90``, ``&amp;nbsp;`` → blank.
+
+    Only those that end in a semicolon (and ``&nbsp``): HTML's own rule would also turn
+    ``&ampoule`` into ``&oule``. Real: ``还可以去药店买&quot;思密达&quot;``, and the broken
+    ``是来大姨妈了&65533;``.
+    """
+    while "&" in text:
+        plain = _ENTITY.sub(_character, text)
+        if plain == text:
+            break
+        text = plain
+    return text
+
+
+def html_tags(text: str) -> str:
+    """HTML tags go, ``<br>`` and ``<p>`` become line breaks; ``血压<90`` and ``<18岁`` stay.
+
+    ``10<sup>9</sup>/L`` becomes ``10^9/L``, and a tag between two digits a blank. Real:
+    ``指导意见：<br>白癜风一般比较难治愈的``.
+    """
+    if "<" not in text or ">" not in text:
+        return text
+    text = _SUPERSCRIPT.sub("^", _DROPPED_TAG.sub(_blank_between_digits, text))
+    return _TAG.sub(_blank_between_digits, _BREAK_TAG.sub("\n", text))
+
+
+def invisible(text: str) -> str:
+    """Control characters, zero-width ones and replacement characters (U+FFFD) go.
+
+    A control character between two digits becomes a blank: ``5`` NUL ``10`` must not read 510.
+    """
+    if text.isprintable() and "\ufffd" not in text:
+        return text
+    text = _ZERO_WIDTH.sub("", text)
+    return _CONTROL.sub(_blank_between_digits, text)
+
+
+def half_width(text: str) -> str:
+    """Full-width letters and digits become half-width: ``维生素Ｅ`` → ``维生素E``.
+
+    So do ``％．／－＋`` right after one (``16．2％`` → ``16.2%``); Chinese punctuation stays.
+    """
+    text = _FULL_WIDTH.sub(_half, text)
+    if (
+        "％" not in text
+        and "．" not in text
+        and "／" not in text
+        and not ("－" in text or "＋" in text)
+    ):
+        return text
+    return _FULL_WIDTH_SIGN.sub(_half, text)
+
+
+def whitespace(text: str) -> str:
+    """Each run of blanks becomes one, empty lines go, and so do blanks beside ，。：（）.
+
+    Real: ``病情分析： 你好`` → ``病情分析：你好``.
+    """
+    if not text.isprintable():
+        text = _LINE_BREAK.sub("\n", text)
+    elif " " not in text:
+        return text
+    text = _BLANKS.sub(" ", text)
+    if "\n" in text:
+        text = _BLANK_LINES.sub("\n", text)
+    if " " in text:
+        text = _BLANK_AFTER.sub(r"\1", _BLANK_BEFORE.sub("", text))
+    return text.strip()
+
+
+# --- punctuation ----------------------------------------------------------------------------
+
+_BESIDE_HAN = re.compile(
+    rf"[,;:!?](?:(?<=[{HAN}）》】”’][,;:!?]) ?(?![,;:!?/])|(?<![,;:!?].) ?(?=[{HAN}（《【“]))"
+)
+_POINT = re.compile(rf"[.．](?<=[{HAN}）》】”][.．])(?![0-9a-z.．])")
+_BRACKETS = re.compile(rf"\(([^()\n]{{0,60}}[{HAN}][^()\n]{{0,60}})\)")
+_WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
+_REPEATED = re.compile(
+    r"[，。！？；：、…,;:!?.] ?[，。！？；：、…,;:!?.](?: ?[，。！？；：、…,;:!?.])*"
+)
+_WAVES = re.compile(r"[~～]{2,}")
+_STRAY = re.compile(r"^(?:[，。、；：！？,;:!?]|\.(?!\d))+[^\S\n]*", re.M)
+_STRAY_END = re.compile(r"(?<=[。！？])[“‘（【《(\[]+$")
+_ESCAPED_QUOTES = re.compile(r'\\"+|"(?="[^"])(?!""")')
+
+
+def han_punctuation(text: str) -> str:
+    """Half-width punctuation beside Han characters becomes full-width.
+
+    Real: ``适当服药,多休息.`` → ``适当服药，多休息。``. Between digits and in Latin text it stays:
+    ``1:1000``, ``12:30``, ``3.5``, ``1,000``. Brackets change where Han characters stand inside.
+    """
+    if "(" in text:
+        text = _BRACKETS.sub(r"（\1）", text)
+    if "," in text or ":" in text or ";" in text or "?" in text or "!" in text:
+        text = _BESIDE_HAN.sub(_wide, text)
+    if "." in text or "．" in text:
+        text = _POINT.sub("。", text)
+    return text
+
+
+def repeated_punctuation(text: str) -> str:
+    """Runs of punctuation become one mark: ``！！！`` → ``！``, ``。，`` → ``。``; ``……`` stays.
+
+    Real: ``可以治疗的.。建议``, ``怎么办？？？？``, ``服用一段时间就会好的。,``.
+    """
+    text = _REPEATED.sub(_one_mark, text)
+    return _WAVES.sub("～", text) if "~~" in text or "～～" in text else text
+
+
+def stray_punctuation(text: str) -> str:
+    r"""Punctuation that begins a text or a line goes, and an opening quote left at the very end.
+
+    Real: ``。买点人参健脾丸``, ``我为您详细解答。‘``, and escaped quotes: ``\""您好``.
+    """
+    if '\\"' in text or '""' in text:
+        text = _ESCAPED_QUOTES.sub(_blank_between_digits, text)
+    if text[:1] in _LEADING or "\n" in text:
+        text = unless_empty(text, _STRAY.sub("", text))
+    return _STRAY_END.sub("", text) if text[-1:] in _OPENING_MARKS else text
+
+
+_OPENING_MARKS = frozenset("“‘（【《([")
+_LEADING = frozenset("，。、；：！？,;:!?.")
+
+
+def unless_empty(text: str, mended: str) -> str:
+    """Returns `mended`, or `text` where no letter, digit or Han character would be left."""
+    return mended if any(map(str.isalnum, mended)) else text
+
+
+def _character(entity: re.Match[str]) -> str:
+    return "\ufffd" if entity[0] == "&65533;" else html.unescape(entity[0])
+
+
+def _blank_between_digits(found: re.Match[str]) -> str:
+    around = (
+        found.string[found.start() - 1 : found.start()],
+        found.string[found.end() : found.end() + 1],
+    )
+    return " " if all(c.isdigit() for c in around) else ""
+
+
+def _half(found: re.Match[str]) -> str:
+    return found[0].translate(_HALVES)
+
+
+def _wide(found: re.Match[str]) -> str:
+    return found[0].strip(" ").translate(_WIDE)
+
+
+def _one_mark(found: re.Match[str]) -> str:
+    """Returns the one mark that a run of marks stands for."""
+    run, text = found[0], found.string
+    before = text[max(0, found.start() - 1) : found.start()]
+    if run[-1] == "." and text[found.end() : found.end() + 1].isdigit():  # that of .5mg
+        rest = run[:-1].rstrip()
+        return (rest if len(rest) < 2 else _mark_of(rest, before)) + run[len(rest) :]
+    return _mark_of(run, before)
+
+
+def _mark_of(run: str, before: str) -> str:
+    """Returns the one mark for a run of at least two after the character `before`."""
+    if run.isascii() and not _is_han(before):
+        return run  # Latin text, numbers
+    for mark, narrow in ("？", "?"), ("！", "!"), ("……", "..."), ("……", "…"), ("。", "."):
+        if mark in run or narrow in run:
+            return mark
+    for mark, narrow in ("；", ";"), ("：", ":"), ("，", ","):
+        if mark in run or narrow in run:
+            return mark
+    return "、"
+
+
+def _is_han(char: str) -> bool:
+    return "\u3400" <= char <= "\u9fff" or char in {"）", "》", "”"}

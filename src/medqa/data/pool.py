@@ -1,0 +1,143 @@
+"""Where shards are worked on: in this process, in others of this machine, or on a Ray cluster."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from medqa.errors import ConfigError, StepError
+
+Item = TypeVar("Item")
+
+
+class Each(Protocol):
+    """Calls a function with each item and yields the item when that is done, in any order."""
+
+    def __call__(self, function: Callable[[Item], object], items: Sequence[Item]) -> Iterator[Item]:
+        """See the class."""
+
+
+@contextmanager
+def local(workers: int) -> Iterator[Each]:
+    """Yields an `Each` that uses processes of this machine; one item or worker needs none.
+
+    Raises:
+        StepError: A worker was killed.
+    """
+    if workers == 1:
+        yield _here
+        return
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, context, _begin)
+
+    def each(function: Callable[[Item], object], items: Sequence[Item]) -> Iterator[Item]:
+        if len(items) < 2:
+            yield from _here(function, items)
+            return
+        futures: dict[Future[object], Item] = {
+            executor.submit(function, item): item for item in items
+        }
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures.pop(future)
+        except BrokenProcessPool:
+            raise StepError(
+                "a worker process was killed, perhaps for want of memory; what is finished is "
+                "kept: run the same command again, with workers=1 if memory is short"
+            ) from None
+
+    try:
+        yield each
+        executor.shutdown()
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        ours = set(multiprocessing.active_children()) - before
+        for process in ours:
+            process.kill()
+        until = time.monotonic() + 5
+        while ours & set(multiprocessing.active_children()) and time.monotonic() < until:
+            time.sleep(0.01)  # the executor's own thread takes part in the joining
+        raise
+
+
+@contextmanager
+def ray(workers: int) -> Iterator[Each]:
+    """Yields an `Each` that uses the Ray cluster of ``RAY_ADDRESS``, or a local one.
+
+    The raw files and the folder that is written to must be the same on every machine of it.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        StepError: The cluster is too small, or a worker of it died.
+    """
+    try:
+        import ray as cluster
+        from ray.util.multiprocessing import Pool
+    except ImportError:
+        raise ConfigError(
+            "runner: ray", ["Ray is not installed; run: pip install 'medqa[ray]'"]
+        ) from None
+    mine = not cluster.is_initialized()
+    try:
+        try:
+            pool = Pool(workers)
+        except (ValueError, ConnectionError) as error:
+            raise StepError(f"runner: ray: {error}; run with fewer workers") from None
+
+        def each(function: Callable[[Item], object], items: Sequence[Item]) -> Iterator[Item]:
+            try:
+                yield from pool.imap_unordered(_Call(function), items)
+            except cluster.exceptions.RayError as error:
+                raise StepError(
+                    f"a Ray worker died ({type(error).__name__}); what is finished is kept: run "
+                    "the same command again"
+                ) from None
+
+        try:
+            yield each
+        finally:
+            pool.terminate()
+            pool.join()
+    finally:
+        if mine:
+            cluster.shutdown()
+
+
+class _Call:
+    """A function that gives back what it was called with."""
+
+    def __init__(self, function: Callable[[Item], object]) -> None:
+        self._function = function
+
+    def __call__(self, item: Item) -> Item:
+        self._function(item)  # type: ignore[arg-type]
+        return item
+
+
+def _here(function: Callable[[Item], object], items: Sequence[Item]) -> Iterator[Item]:
+    for item in items:
+        function(item)
+        yield item
+
+
+def _begin() -> None:
+    """Prepares a worker: Ctrl-C is its parent's to answer, and it does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(100_000)  # rows are many and hold no cycles
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

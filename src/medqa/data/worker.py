@@ -1,0 +1,259 @@
+"""The work on one stretch of a raw file: three files, of which the last says that all are whole."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+from uuid import uuid4
+
+import orjson
+
+from medqa.data import privacy
+from medqa.data.clean import Cleaner
+from medqa.data.formats import Stretch, blocks, ending, json_row, read
+from medqa.data.links import Sieve
+from medqa.data.rows import LINE_TOO_LONG, URL_ANSWER, Record, Rejection, Row, Settings, convert
+from medqa.errors import CheckFailedError
+
+EXAMPLES = 3  # of each rule
+EXAMPLE_CHARS = 500
+BATCH_RECORDS = 20_000  # in memory before they go to the table
+BUFFER_BYTES = 1 << 20
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One piece of work.
+
+    Attributes:
+        stretch: What to read.
+        settings: What to do with it.
+        base: The three files are this path with a suffix each.
+    """
+
+    stretch: Stretch
+    settings: Settings
+    base: Path
+
+    @property
+    def table(self) -> Path:
+        """The records, Parquet."""
+        return self.base.with_suffix(".parquet")
+
+    @property
+    def rejects(self) -> Path:
+        """What was refused, JSON lines."""
+        return self.base.with_suffix(".jsonl")
+
+    @property
+    def books(self) -> Path:
+        """The counts, JSON; it is written last."""
+        return self.base.with_suffix(".json")
+
+    def finished(self) -> dict[str, Any] | None:
+        """Returns the books of a shard that is done, None of one that is not."""
+        try:
+            books: dict[str, Any] = orjson.loads(self.books.read_bytes())
+            whole = books["sizes"] == [self.table.stat().st_size, self.rejects.stat().st_size]
+        except (OSError, ValueError, KeyError):
+            return None
+        return books if whole else None
+
+
+@dataclass(slots=True)
+class _Books:
+    rows: int = 0
+    pairs: int = 0
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    rules: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def change(self, record: Record, masked: bool) -> None:
+        """Counts what cleaning changed, and keeps the first examples."""
+        for rule, before, after in record.changes:
+            book = self.rules.setdefault(rule, {"count": 0, "examples": []})
+            book["count"] += 1
+            if len(book["examples"]) < EXAMPLES:
+                texts = [before[:EXAMPLE_CHARS], after[:EXAMPLE_CHARS]]
+                # What an early rule saw still held what privacy took away later.
+                book["examples"].append([privacy.mask(t)[0] if masked else t for t in texts])
+
+
+def work(shard: Shard) -> None:
+    """Converts a stretch; the result depends on nothing but `shard` and the file.
+
+    Raises:
+        DataError: The file as a whole cannot be read.
+        CheckFailedError: A row met a defect of ours.
+        OSError: No space is left.
+    """
+    with whole(shard.table) as table, whole(shard.rejects) as rejects:
+        books = _convert(shard, table, rejects)
+        sizes = [table.tell(), rejects.tell()]
+    facts = {
+        "name": shard.stretch.name,
+        "source": shard.stretch.source,
+        "rows": books.rows,
+        "pairs": books.pairs,
+        "kept": books.kept,
+        "reasons": books.reasons,
+        "rules": books.rules,
+        "sizes": sizes,
+    }
+    with whole(shard.books) as out:
+        out.write(orjson.dumps(facts))
+
+
+def _convert(shard: Shard, table: BinaryIO, rejects: BinaryIO) -> _Books:
+    stretch, settings = shard.stretch, shard.settings
+    books, cleaner = _Books(), Cleaner(settings.rules, settings.privacy)
+    sieve = None
+    if stretch.format == ".jsonl" and settings.rules.url_answer and Sieve.fits(stretch.schemas):
+        sieve = Sieve(stretch.source)
+    rows = _sifted(stretch, sieve, rejects) if sieve else read(stretch)
+    with _Table(table) as records:
+        for row in rows:
+            try:
+                outcomes = convert(row, stretch.schemas, settings, cleaner)
+            except Exception as error:
+                raise CheckFailedError(
+                    f"{stretch.name}, row {row.number}: {error!r}; this is a defect of medqa, "
+                    "report it with that row"
+                ) from error
+            books.rows += 1
+            books.pairs += len(outcomes)
+            for outcome in outcomes:
+                if isinstance(outcome, Record):
+                    records.append(outcome)
+                    if outcome.changes:
+                        books.change(outcome, settings.privacy)
+                else:
+                    books.reasons[outcome.reason] += 1
+                    rejects.write(_line(outcome, settings.privacy))
+        books.kept = records.count
+    if sieve and sieve.taken:
+        books.rows += sieve.taken
+        books.pairs += sieve.taken
+        books.reasons[URL_ANSWER] += sieve.taken
+    if books.pairs != books.kept + books.reasons.total():
+        raise CheckFailedError(f"{stretch.name} lost a row; this is a defect of medqa, report it")
+    return books
+
+
+def _sifted(stretch: Stretch, sieve: Sieve, rejects: BinaryIO) -> Iterator[Row]:
+    """Yields the rows of JSON lines but those that the sieve takes."""
+    number = stretch.first
+    for block, complete in blocks(stretch):
+        if not complete:
+            yield Row(stretch.source, number, None, block, LINE_TOO_LONG)
+            number += 1
+            continue
+        # All link rows of a block before all others: code that runs long stays in the cache.
+        for piece in sieve.sift(block, number):
+            if isinstance(piece, bytes):
+                rejects.write(piece)
+            else:
+                row = json_row(stretch.source, *piece)
+                if row is not None:
+                    yield row
+        number = sieve.number
+    yield from ending(stretch)
+
+
+def _line(rejection: Rejection, masked: bool) -> bytes:
+    """Returns the line of the list of rejects.
+
+    Its text is masked as the records are, but for link rows: their millions are not looked into.
+    """
+    raw = rejection.raw
+    if masked and rejection.reason != URL_ANSWER:
+        raw = privacy.mask(raw)[0]
+    values = {
+        "id": rejection.id,
+        "source": rejection.source,
+        "reason": rejection.reason,
+        "raw": raw,
+    }
+    return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class _Table:
+    """A Parquet table that grows by batches; equal records give equal bytes."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.count = 0
+        self._records: list[Record] = []
+        self._schema = pa.schema(
+            [
+                ("source", pa.string()),
+                ("row", pa.uint32()),
+                ("part", pa.uint32()),
+                ("question", pa.string()),
+                ("answer", pa.string()),
+                ("department", pa.string()),
+                ("question_key", pa.uint64()),
+                ("answer_key", pa.uint64()),
+                ("canonical", pa.string()),
+                ("rank", pa.uint64()),
+            ]
+        )
+        # The table is read once, soon: time counts more than size.
+        self._writer = pq.ParquetWriter(
+            out,
+            self._schema,
+            compression="lz4",
+            use_dictionary=["source", "department"],
+            write_statistics=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._flush()
+            self._writer.close()
+        else:  # else it would close itself, and say so, when its file has long been closed
+            self._writer.is_open = False
+
+    def append(self, record: Record) -> None:
+        """Adds a record."""
+        self._records.append(record)
+        self.count += 1
+        if len(self._records) == BATCH_RECORDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._records:
+            columns = list(zip(*self._records, strict=True))[: len(self._schema)]
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+            self._records.clear()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes its name when it is whole and on the disk.
+
+    The temporary name is this run's own: a worker of a killed run may be at the same shard for a
+    moment yet, and both write the same bytes.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
+    try:
+        with temporary.open("wb", buffering=BUFFER_BYTES) as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
