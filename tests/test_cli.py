@@ -154,3 +154,14 @@ def test_the_scripts_that_take_a_config_are_these(root: Path) -> None:
         if "config_parser" in p.read_text(encoding="utf-8")
     ]
     assert tuple(found) == TAKES_CONFIG
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    """As with ``| head``."""
+    code = "from medqa import cli; cli.run(lambda _: print('line\\n' * 100_000))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == b""

@@ -1,6 +1,7 @@
 """What every script shares: its parser, and errors as one line with an exit code."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -48,13 +49,18 @@ def run(main: Main, argv: Sequence[str] | None = None) -> None:
     """Runs a script's `main`; ends the process with its exit code.
 
     A MedqaError becomes one line on stderr and its own exit code (2 the caller's mistake, 1 a
-    failure); Ctrl-C ends with 130, as shells do.
+    failure); Ctrl-C ends with 130 and a reader that went away (``| head``) with 141, as in shells.
     """
     try:
         main(argv)
+        sys.stdout.flush()
     except MedqaError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         sys.exit(130)
+    except BrokenPipeError:
+        # What is still in the buffer would be written, and fail again, at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -39,7 +39,6 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "leakage": {"random": MEASURES, "ours": dict.fromkeys(MEASURES, 0.004)},
         "inputs": {"data/raw/Huatuo26M-Lite/format_data.jsonl": "84b849f0"},
         "versions": {"python": "3.11.7", "peft": "absent"},
-        "finished": "2026-01-01T00:00:00+00:00",
         "notes": ["a.gz: cut | short"],
     } | changes
 
@@ -172,7 +171,7 @@ def test_the_text_tells_what_the_manifest_counts(tmp_path: Path) -> None:
     assert "Switched off / 关闭: half_width." in body
     assert "占位符: phone 42." in body
     assert "| 37.1 % | 0.4 % |" in body
-    assert "Seed 42; python 3.11.7, finished 2026-01-01" in body
+    assert "Seed 42; python 3.11.7.\n" in body
     assert "| `84b849f0` |" in body
     assert "a.gz: cut \\| short" in body
     assert "**Not medical advice**" in body and "**不是医疗建议" in body

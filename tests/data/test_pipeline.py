@@ -372,7 +372,7 @@ def snapshot(project: Project) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_twenty_kills_then_the_same_bytes(project: Project, root: Path) -> None:
     """Each kill is followed by a restart; a run that ends is compared and begun again."""
-    rows = [{"questions": asked(n % 3000), "answers": f"每次{n}片，" * 20} for n in range(6000)]
+    rows = [{"questions": asked(n % 3000), "answers": f"每次{n}片。" * 20} for n in range(6000)]
     project.lines("a.jsonl", [*rows, *([b"broken"] * 50)])
     config = str(project.config("a.jsonl", workers=2))
     program = (
@@ -395,10 +395,12 @@ def test_twenty_kills_then_the_same_bytes(project: Project, root: Path) -> None:
         )
 
     began = time.monotonic()
-    _, errors = start().communicate()
+    first = start()
+    _, errors = first.communicate()
     seconds = time.monotonic() - began
+    assert first.returncode == 0, errors.decode()
     expected = snapshot(project)
-    assert len(project.read("train")) == 5400, errors
+    assert len(project.read("train")) == 5400
 
     def forget() -> None:
         shutil.rmtree(project.processed)

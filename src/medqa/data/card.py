@@ -38,7 +38,8 @@ def write(folder: Path, *, recipe: "Recipe", manifest: Mapping[str, Any]) -> Non
         folder: The data set's.
         recipe: The data YAML.
         manifest: The record of the conversion; its ``counts``, ``sources``, ``rules``, ``leakage``,
-            ``inputs``, ``versions``, ``finished`` and ``notes`` are told.
+            ``inputs``, ``versions`` and ``notes`` are told, and no time of day: the same inputs
+            give the same bytes.
     """
     import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
