@@ -8,9 +8,9 @@ Everything is measured on the corpus of huatuo_shape.py, by 2 processes, on file
 cache holds; runs that are compared take turns, and the median of three is printed.
 
     rows     from the raw files to cleaned, checked, hashed records on disk, beside: every line
-             parsed with orjson and forgotten (the floor); and datasets.load_dataset and .map, both
-             with num_proc=2 and no cache, calling the same function on each row. The starting of
-             the processes is part of all three, the importing of libraries by the caller of none.
+             parsed with orjson and forgotten (the floor); and datasets.load_dataset and .map with
+             num_proc=2 and no cache, calling the same function on each row. The starting of the
+             processes is part of all three, the importing of libraries by the caller of none.
     convert  the whole step, all that `scripts/convert.py` does, for three sizes
     cluster  medqa.data.cluster alone, 860,000 questions
     --full   34 million rows, 5.4 GB, converted once; asks for 20 GB of disk
@@ -19,6 +19,7 @@ Memory is the sum over all processes, shared pages counted once, sampled 10 time
 with 1 when a promise of scripts/bench/README.md does not hold.
 """
 
+import json
 import os
 import shutil
 import statistics
@@ -402,7 +403,17 @@ def bench_full(folder: Path | None, rows: int) -> list[str]:
         made = time.perf_counter() - started
         print(f"\nfull: {rows:,} rows, {size / 1e9:.2f} GB, written in {made:.0f} s", flush=True)
         found = measured(convert, root)
+        manifest = json.loads(next(root.rglob("manifest.json")).read_text(encoding="utf-8"))
     print(found.result)
+    counts, groups = manifest["counts"], manifest["clusters"]
+    kept = counts["train"] + counts["test"]
+    print(
+        f"test share {counts['test'] / kept:.4f}; {groups['clusters']:,} clusters, the largest of "
+        f"{groups['largest']:,} rows ({groups['largest'] / kept:.2%}; "
+        f"{groups['largest_before']:,} before it was taken apart)"
+    )
+    for name, shares in manifest["leakage"].items():
+        print(f"leakage, {name}: {shares}")
     print(
         f"converted in {found.seconds / 60:.1f} minutes ({rows / found.seconds:,.0f} rows/s) "
         f"by {WORKERS} workers, peak memory {found.memory / 1e9:.2f} GB"

@@ -275,8 +275,108 @@ def test_figures_that_stood_apart_stay_apart(text: str) -> None:
 
 @given(st.one_of(TEXTS, st.text(alphabet="头疼a1，。；（）“”.%~-/ ,")))
 def test_a_plain_text_is_one_that_no_rule_of_characters_changes(text: str) -> None:
-    if clean._PLAIN.fullmatch(text):
+    if clean._is_plain(text):
         assert all(rule(text) == text for rule in clean.CHARACTERS)
+
+
+# All that the patterns of courtesies speak of, and what may stand between.
+SPOKEN = sorted(
+    {
+        word
+        for value in vars(courtesies).values()
+        if isinstance(value, re.Pattern)
+        for word in re.findall("[\u4e00-\u9fff]{1,6}", value.pattern)
+    }
+)
+BETWEEN = list('：:，。！、？ \n“（【"1.吃')
+
+
+@given(st.lists(st.sampled_from(SPOKEN) | st.sampled_from(BETWEEN), max_size=6).map("".join))
+def test_a_rule_that_nothing_wakes_changes_nothing(text: str) -> None:
+    for rule, (begins, triggers) in clean._WOKEN_BY.items():
+        if text[:1] not in begins and not re.search("|".join(triggers), text):
+            assert rule(text) == text, rule
+
+
+# Each holds one trigger and no other of its rule.
+WAKING = {
+    "section_labels": [
+        "问：头疼",
+        "头疼。医生回复：多喝水",
+        "头疼。专家建议:多喝水",
+        "病情分析头疼",
+        "头疼。指导意见您好多喝水",
+        "头疼。意见建议你好多喝水",
+        "头疼。健康指导多喝水",
+        "头疼想得到怎样的帮助",
+        "头疼【医生建议】多喝水",
+        "头疼，曾经治",
+        "头疼|#|多喝水",
+        "头疼，曾经治疗情况：无",
+        "头疼，发病时间及原因：无",
+        "头疼，治疗情况：无",
+        "头疼，化验、检查结果：无",
+        "头疼，医生询问。",
+        "头疼，生活护理。",
+    ],
+    "greetings": [
+        "亲，头疼",
+        "患者大家好，头疼",
+        "患者早上好，头疼",
+        "网友嗨，头好疼",
+        "网友哈喽，头好疼",
+    ],
+    "question_courtesies": [
+        "头疼，谢谢",
+        "头疼，求助",
+        "头疼，很着急",
+        "头疼，请解答",
+        "头疼，望解答",
+        "头疼，盼复",
+        "头疼，麻烦解答",
+        "头疼，期待解答",
+        "头疼，在线等",
+        "头疼，拜托了",
+    ],
+    "closing_wishes": [
+        "多喝水。祝健康。",
+        "多喝水。希望能帮到您。",
+        "多喝水。谢谢。",
+        "多喝水。感谢您。",
+        "多喝水。多谢。",
+        "多喝水。欢迎再次光临。",
+        "多喝水。如果有了满意的回答。",
+        "多喝水。如果我的回答有帮助。",
+        "多喝水。期待您再次光临。",
+        "多喝水。请采纳。",
+        "多喝水。请评价。",
+        "多喝水。请点评。",
+        "多喝水。请给个好评。",
+        "多喝水。以上是对“头疼”这个问题的建议。",
+        "多喝水。很高兴能帮您解答。",
+        "多喝水。我会尽我所能帮助您。",
+        "多喝水。我们将竭诚为您服务。",
+        "多喝水。我会及时为您解答。",
+        "多喝水。您的问题解答完毕。",
+        "多喝水。还有什么问题需要咨询吗。",
+        *(f"多喝水。有疑问可以{w}。" for w in ("咨询", "提问", "追问", "联系", "留言", "沟通")),
+        "多喝水。有疑问可以问我。",
+    ],
+    "stray_punctuation": [
+        "，头疼",
+        '\\"头疼',
+        "头疼\n，多喝水",
+        *(f"头疼。{m}" for m in "“‘（【《(["),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"), [(rule, text) for rule, texts in WAKING.items() for text in texts]
+)
+def test_each_trigger_wakes_its_rule(rule: str, text: str) -> None:
+    mended = ALL.question if rule == "question_courtesies" else ALL.answer
+    assert rule in [name for name, _, _ in mended(text)[1]]
 
 
 def rows(shared: Path) -> Iterator[tuple[str, str]]:

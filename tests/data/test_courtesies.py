@@ -146,3 +146,17 @@ def test_no_rule_takes_the_last_word(text: str) -> None:
         mend.stray_punctuation,
     ):
         assert any(map(str.isalnum, rule(text))) == any(map(str.isalnum, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        (
+            "梅毒的可能性很大，指导意见建议你去医院检查一下。",
+            "梅毒的可能性很大，建议你去医院检查一下。",
+        ),
+        ("医生给出的指导意见建议参考。", "医生给出的指导意见建议参考。"),
+    ],
+)
+def test_a_label_that_runs_into_the_advice(text: str, mended: str) -> None:
+    assert courtesies.section_labels(text) == mended

@@ -1,6 +1,8 @@
 """What is divided and why, seen in the files that a conversion writes."""
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -123,3 +125,16 @@ def test_rules_and_privacy_have_switches(
     project.convert("a.jsonl", rules=rules, **changes)
     rows = {r["id"]: r for part in ("train", "test") for r in project.read(part)}
     assert (rows["a:1"]["instruction"], rows["a:1"]["output"]) == (question, answer)
+
+
+def test_no_row_goes_for_being_merely_similar(project: Project, root: Path) -> None:
+    """Questions that differ in one decisive word, all with the same answer."""
+    file = root / "tests/data/distinct_pairs.jsonl"
+    pairs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(pairs) >= 200
+    asked = {question for pair in pairs for question in (pair["a"], pair["b"])}
+    project.lines("a.jsonl", [{"questions": q, "answers": "请遵医嘱。"} for q in sorted(asked)])
+    project.convert("a.jsonl")
+    check_sums(project)
+    assert project.manifest()["counts"]["rejects"] == 0
+    assert len(project.read("train")) + len(project.read("test")) == len(asked)

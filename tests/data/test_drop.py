@@ -241,6 +241,14 @@ def test_ordinary_advice_is_no_advertisement(answer: str) -> None:
     assert not drop.advertisement("怎么治", answer)
 
 
+@pytest.mark.parametrize(
+    "phone",
+    ["13812345678", "010-88886666", "01088886666", "400 123 4567", "4001234567", "400123-4567"],
+)
+def test_every_form_of_a_number_to_call_is_seen(phone: str) -> None:
+    assert drop.advertisement("", f"头痛请拨打热线{phone}，我们会回答")
+
+
 def test_the_lists_are_long_enough() -> None:
     assert all(len(lines) >= 40 for lines in (ANIMALS, PEOPLE, ADVERTISEMENTS, ORDINARY))
 
@@ -312,3 +320,17 @@ def test_many_links_and_a_word_take_no_time() -> None:
     began = time.process_time()
     assert not drop.url_answer("", "http://" * 100_000 + "中")
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "advertises"),
+    [
+        ("如有不适建议尽早到儿童医院就诊。你可以带齐各种资料，来看我的门诊。", True),
+        ("我门诊时间是每周一下午1点和周四上午8点，如果挂号已满，可以直接找我加号。", True),
+        ("到医院挂我的号，我给您加号。", True),
+        ("尿常规提示蛋白一个加号，建议复查。", False),
+        ("可以到消化内科门诊看看，门诊时间请问当地医院。", False),
+    ],
+)
+def test_a_doctor_who_calls_for_visitors_advertises(answer: str, advertises: bool) -> None:
+    assert drop.advertisement("", answer) is advertises

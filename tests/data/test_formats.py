@@ -207,3 +207,18 @@ def test_a_file_that_is_gone_or_shorter_than_it_was(tmp_path: Path) -> None:
         list(formats.read(part))
     with pytest.raises(DataError, match=r"cannot read .*: No such file"):
         formats.divide(whole, 1)
+
+
+def test_stretches_of_links_are_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 1_000)
+    counts, weights = [], []
+    for answer in (b"https://a.cn/1", b"drink water ok"):
+        file = tmp_path / "x.jsonl"
+        file.write_bytes(b'{"questions":["why?"],"answers":["%b"]}\n' % answer * 10_000)
+        size = file.stat().st_size
+        parts = formats.divide(Stretch("s", HUATUO, ".jsonl", file, "x.jsonl", size), 5_000)
+        counts.append(len(parts))
+        weights.append(sum(part.weight for part in parts))
+        assert sum(part.rows for part in parts) == 10_000
+    assert counts[1] / counts[0] == pytest.approx(formats.LINK_SIZE, rel=0.1)
+    assert weights[1] / weights[0] == pytest.approx(formats.LINK_SIZE, rel=0.1)

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_every_item_is_done_once_in_other_processes(tmp_path: Path) -> None:
     assert str(os.getpid()) not in others and len(others) <= 2
     assert (tmp_path / "alone").read_text(encoding="utf-8") == str(os.getpid())
     assert not multiprocessing.active_children()
+
+
+def note(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+
+
+def test_each_process_begins_with_what_prepares_it(tmp_path: Path) -> None:
+    with pool.local(2, partial(note, tmp_path)):
+        pass  # they start although there is no item
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_one_worker_is_this_process(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medqa.data.privacy import DESCRIPTIONS, PLACEHOLDERS, mask
+from medqa.data.privacy import DESCRIPTIONS, PLACEHOLDERS, TRIGGERS, mask, may_hold_numbers
 
 Span = tuple[int, int, str]
 LABELLED = [
@@ -229,6 +229,14 @@ def test_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
     began = time.process_time()
     mask(text)
     assert time.process_time() - began < 3
+
+
+def test_only_a_text_with_a_trigger_or_numbers_is_masked() -> None:
+    triggers = re.compile("|".join(TRIGGERS))
+    for row in LABELLED:
+        for text in (row["text"], *re.split("[，。！？\n]", row["text"])):
+            if mask(text)[1]:
+                assert triggers.search(text) or may_hold_numbers(text), text
 
 
 def test_a_common_answer_costs_next_to_nothing() -> None:

@@ -216,11 +216,12 @@ def test_finished_shards_are_not_done_again_and_broken_ones_are(
     done.tables[1].write_bytes(b"")
     done.rejects[2].unlink()
     (work / "00003.json").write_bytes(b"{")
+    done.rejects[4].write_bytes(bytes(done.rejects[4].stat().st_size))  # as after a power cut
     (work / f"00000.jsonl.x{shards.PARTIAL}").write_bytes(b"of a killed worker")
     do = shards.worker.work
     monkeypatch.setattr(shards.worker, "work", lambda s: (worked.append(s.base.name), do(s)))
     assert run(tmp_path, source).books == done.books
-    assert worked == ["00001", "00002", "00003"]
+    assert worked == ["00001", "00002", "00003", "00004"]
     assert content(tmp_path) == expected
 
 

@@ -34,7 +34,7 @@ _OPENING = (
     rf"{_PLEASANTRY}{_STOP}+)+"
 )
 _GREETING = re.compile(rf"(?:[{HAN}]{{1,2}}(?=(?:医生|大夫|主任|教授|老师){_HI}))?{_OPENING}")
-_GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊这各")
+GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊这各")
 _GREETING_INSIDE = re.compile(
     rf"(?:(?<=[{ENDS}：])|(?<=[0-9][.、，]))[^\S\n]?(?:{_WHO}?{_STOP}?{_HI}(?:[呀啊哦]|{_WHO})?"
     rf"(?:{_STOP}+|(?=[你您]的|建议|根据|考虑|针对))(?:{_PLEASANTRY}{_STOP}+)*)"
@@ -45,6 +45,8 @@ _GREETING_BETWEEN = re.compile(
     rf"主任)?(?<![比对为祝愿望给跟待向说声问句道都])(?<!为了)[您你]好(?:医生|大夫|专家)?)"
     rf"(?:(?=针对|根据|建议|请问|我|[您你]的)|[，,！!：:。]+)"
 )
+# What `greetings` changes begins with one of `GREETING_FIRST` or holds one of these.
+GREETING_TRIGGERS = ("好(?<=[您你们家午上]好)", "哈(?=喽)", "嗨")
 _ASKING = re.compile("怎么|怎样|什么|如何|吗|呢|哪|为何|么$")
 
 
@@ -56,7 +58,7 @@ def greetings(text: str) -> str:
     ``这位朋友你好：…``, ``你好医生,我想咨询一下…``.
     """
     found = None
-    if text[:1] in _GREETING_FIRST or "好" in text[:16]:
+    if text[:1] in GREETING_FIRST or "好" in text[:16]:
         found = _GREETING.match(text)
     if found:
         text = unless_empty(text, text[found.end() :])
@@ -94,7 +96,8 @@ _LABEL = re.compile(
             ),
         ]
     )
-    + r"|意见建议(?<![的些么何出供]意见建议)(?![的，、是])"
+    + r"|指导意见(?<![的些么何出供]指导意见)(?=建议)"
+    + r"|意见建议(?<![的些么何出供]意见建议)(?<!指导意见建议)(?![的，、是])"
     + r"|建议[：:](?<=^建议.)|见建议[：:](?<!意见建议.)|\|#\|"
     + r")(?:[^\S\n]|[：:，,。；;、])*",
     re.M,
@@ -108,6 +111,24 @@ _EMPTY_LABEL = re.compile(
 _ENUMERATED = re.compile(
     r"(?:^|[。！？；\n])[（(]?(?:\d{1,2}|[一二三四五六七八九十]{1,2})[、.．）)]$"
 )
+# What `section_labels` changes begins with one of `LABEL_FIRST` or holds one of these.
+LABEL_FIRST = frozenset("问答回提")
+LABEL_TRIGGERS = (
+    *(rf"{colon}(?<=[析见议导问复答理述的）)\s]{colon})" for colon in "：:"),
+    "析(?<=[情例题]分析)",
+    "见(?<=指导意见)",
+    "议(?<=意见建议|指导建议)",
+    "导(?<=健康指导)",
+    "想(?=得到)",
+    "【",
+    r"\|(?=#\|)",
+    "曾(?=经治)",
+    "及(?<=病时间及)",
+    "疗(?<=治疗)(?=情况)",
+    "验(?<=化验)(?=、)",
+    "询(?<=医生询)",
+    "护(?<=生活护)",
+)
 
 
 def section_labels(text: str) -> str:
@@ -116,7 +137,7 @@ def section_labels(text: str) -> str:
     A sentence that a label cut short gets its full stop. Real: ``…可以治疗呀意见建议：注意休息``
     → ``…可以治疗呀。注意休息``, ``想得到怎样的帮助：…`` in questions, ``…有关.|#|口服…``.
     """
-    asked = _ASKED.match(text) if text[:1] in "问答回提" else None
+    asked = _ASKED.match(text) if text[:1] in LABEL_FIRST else None
     mended = text[asked.end() :] if asked else text
     while True:
         before = mended
@@ -197,6 +218,30 @@ _CLOSING_HINT = re.compile(
         for verb in ("咨询", "提问", "追问", "联系", "留言", "问我", "沟通")
     )
 )
+# What `closing_wishes` changes holds one of these.
+CLOSING_TRIGGERS = (
+    "祝",
+    "望(?<=希望)(?=[^，。！？；：,.!?;:\\d\\n]{0,24}(?:帮|满意|早日|有用))",
+    "谢(?<=[谢感多]谢)",
+    "迎(?<=欢迎)",
+    "待(?<=期待)",
+    "满(?=意)",
+    "答(?<=回答)(?=[^。]{0,8}帮助)",
+    "采(?=纳)",
+    "评(?=价)",
+    "评(?<=[点好]评)",
+    "以(?=上(?:是|就是|关于))",
+    "兴(?<=高兴)(?=[能为帮])",
+    "尽(?=我所能)",
+    "服(?<=为[您你]服)(?=务)",
+    "答(?<=为[您你]解答)",
+    "答(?<=解答)(?=完毕)",
+    *(
+        rf"{word[-1]}(?<={word})(?=我|吗|[，。！？、,.!?~～…\s]|$)"
+        for word in ("咨询", "提问", "追问", "联系", "留言", "沟通")
+    ),
+    "问(?=我)",
+)
 _CLOSING_FIRST = (
     "首最顺谨恭并也同再衷在预祝以真希非十谢感多欢期如若要您你还有存很高我请麻望方是别记不对"
 )
@@ -241,6 +286,19 @@ _CLOSING_PLEA = re.compile(
     rf"(?:(?>{_PLEA})(?:[，。！？；、,;!?~～…\s]|\.(?!\d))*+)++$"
 )
 _PLEA_HINT = re.compile("谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托")
+# What `question_courtesies` changes holds one of these.
+PLEA_TRIGGERS = (
+    "谢",
+    "求",
+    "急(?!性)",
+    "请(?!问)",
+    "望",
+    "盼",
+    "麻(?=烦)",
+    "期(?=待)",
+    "线(?<=在线)(?=等)",
+    "拜(?=托)",
+)
 _THANKS_INSIDE = re.compile(
     rf"(?<![说声句道])([，,、]?)(?:谢谢|感谢|多谢)(?:(?:您|你|医生|大夫|专家|了|啦|各位|"
     rf"大家)*[。！!，,~～]+|(?=补充))(?=[{HAN}])"

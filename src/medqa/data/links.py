@@ -2,21 +2,29 @@
 
 Such a row gives one line in the list of rejects and nothing else, so they are found and written
 in bulk, without parsing each. The result is the same to the byte as that of `rows.convert`; any
-row of which that is not certain at a glance goes the long way.
+row of which that is not certain goes the long way.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import add
+from typing import TYPE_CHECKING
 
-from medqa.data.formats import is_utf8
+from medqa.data.formats import is_utf8, link_share, split
 from medqa.data.rows import URL_ANSWER, Keys
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Longest question, and link behind its scheme: such a row is less than `rows.SHOWN_CHARS` long, so
 # that it need not be shortened.
 _QUESTION_BYTES, _LINK_BYTES = 340, 110
 _NAMES = ("questions", "answers")
+_QUOTES = 8  # of a link row: three before its question, four behind it, one behind the link
+_CLOSING = b'"]}\n'
+_WORTH_A_LOOK = 0.25  # share of link rows from which looking for them saves more than it costs
+_SMALLEST = 1 << 12  # bytes; fewer are looked at line by line rather than divided
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -24,51 +32,85 @@ class _Shape:
     """One spelling of such rows, as JSON writers differ in blanks.
 
     Attributes:
-        run: Matches rows at full speed. It lets line breaks and backslashes pass in a question,
-            so that what it finds needs a second look.
-        row: Matches one row, and no other.
         opening: What stands before the question.
         middle: Between question and link.
+        row: Matches one row, and no other.
     """
 
-    run: re.Pattern[str]
-    row: re.Pattern[str]
-    opening: str
-    middle: str
+    opening: bytes
+    middle: bytes
+    row: re.Pattern[bytes]
 
     @classmethod
     def of(cls, colon: str, comma: str) -> "_Shape":
-        opening = f'{{"{_NAMES[0]}"{colon}["'
-        middle = f'"]{comma}"{_NAMES[1]}"{colon}["'
-        run, row = (
-            "".join(
-                (
-                    re.escape(opening),
-                    rf"{question}{{0,{_QUESTION_BYTES}}}+",
-                    re.escape(middle),
-                    rf"https?://[!#-\[\]-~]{{1,{_LINK_BYTES}}}+",
-                    re.escape(_CLOSING),
-                )
-            )
-            for question in ('[^"]', r'[^"\\\x00-\x1f]')
+        opening = f'{{"{_NAMES[0]}"{colon}["'.encode()
+        middle = f'"]{comma}"{_NAMES[1]}"{colon}["'.encode()
+        row = b'%b[^"\\\\\x00-\x1f]{0,%d}+%bhttps?://[!#-\\[\\]-~]{1,%d}+%b' % (
+            re.escape(opening),
+            _QUESTION_BYTES,
+            re.escape(middle),
+            _LINK_BYTES,
+            re.escape(_CLOSING),
         )
-        return cls(re.compile(f"(?:{run})++"), re.compile(row), opening, middle)
+        return cls(opening, middle, re.compile(row))
 
-    def inner(self, rows: str) -> list[str]:
-        """Returns what stands between the first and the last quotation mark of each row's texts."""
-        rows = rows[len(self.opening) : -len(_CLOSING)]
-        return rows.replace(self.middle, _escaped(self.middle)).split(_CLOSING + self.opening)
+    def beginnings(self, block: bytes) -> "NDArray[np.intp] | None":
+        """Returns where each line of `block` begins if each is matched by `row`, else None.
+
+        The same as `row` line by line, but by the places of the quotation marks: there are eight
+        in a line, and what stands at each of them is looked at in all lines at once.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        if not block.startswith(self.opening) or b"\\" in block or b"\x7f" in block:
+            return None
+        chars = np.frombuffer(block, np.uint8)
+        found = np.flatnonzero(chars == ord('"'))
+        if len(found) % _QUOTES or not block.endswith(_CLOSING):
+            return None
+        marks = found.reshape(-1, _QUOTES)
+        before, behind, last = marks[:, 3], marks[:, 6], marks[:, 7]
+        starts = np.concatenate([[0], last[:-1] + len(_CLOSING)])
+
+        def stands(text: bytes, places: "NDArray[np.intp]") -> bool:
+            if len(places) and places[-1] > len(block) - len(text):
+                return False
+            # Every place as a string of that length; none holds a zero, which would end it.
+            texts = np.ndarray(len(block) - len(text) + 1, f"S{len(text)}", block, strides=(1,))
+            return bool((texts[places] == text).all())
+
+        # No control character but the line breaks, which all stand where a line is to end.
+        if np.count_nonzero(chars < ord(" ")) != len(marks):
+            return None
+        if not stands(_CLOSING + self.opening, last[:-1]) or last[-1] != len(block) - len(_CLOSING):
+            return None
+        if not stands(self.middle + b"http", before):
+            return None
+        scheme = behind + len('"http')
+        scheme += chars[scheme] == ord("s")
+        if not stands(b"://", scheme):
+            return None
+        question, link = before - starts - len(self.opening), last - scheme - len("://")
+        if question.max() > _QUESTION_BYTES or link.min() < 1 or link.max() > _LINK_BYTES:
+            return None
+        # From 0x80 on a byte is negative, so this finds all that is no printable ASCII.
+        stretches = marks[:, 6:].reshape(-1)
+        if np.minimum.reduceat(chars.view(np.int8), stretches)[::2].min() <= ord(" "):
+            return None
+        ends = pa.py_buffer(np.array([0, len(block)], np.int32))
+        text = pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(block)])
+        try:  # a third of the time that `bytes.decode` takes
+            text.validate(full=True)
+        except pa.ArrowInvalid:
+            return None
+        return starts
 
 
-def _escaped(text: str) -> str:
-    return text.replace('"', '\\"')
-
-
-_CLOSING = '"]}\n'
 _SHAPES = (_Shape.of(": ", ", "), _Shape.of(":", ","))
 
-# A line that is no link row, or a run of those that are: their shape and what differs in them.
-_Piece = bytes | tuple[_Shape, list[str]]
+# Link rows and where each begins; or lines of any kind, and None.
+_Stretch = tuple[bytes, "NDArray[np.intp] | None"]
 
 
 class Sieve:
@@ -85,99 +127,90 @@ class Sieve:
     def __init__(self, source: str) -> None:
         self.taken = 0
         self.number = 0
-        self._head = f'{{"id":"{source}:'
-        behind = f'","source":"{source}","reason":"{URL_ANSWER}","raw":"'
-        self._behind = {shape: behind + _escaped(shape.opening) for shape in _SHAPES}
-        self._tail = _escaped(_CLOSING.strip()) + '"}\n'
-        # The last three digits of a number and what follows it: joined faster than formatted.
-        self._endings = {
-            shape: [f"{number:03d}{self._behind[shape]}" for number in range(1000)]
-            for shape in _SHAPES
-        }
+        # A line of the list of rejects but for the number and the row.
+        self._head = f'{{"id":"{source}:'.encode()
+        self._behind = f'","source":"{source}","reason":"{URL_ANSWER}","raw":"'.encode()
+        self._tail = b'"}\n'
 
     @staticmethod
     def fits(schemas: Sequence[Keys]) -> bool:
         """Says whether rows of these schemas may be link rows as this class knows them."""
         return (schemas[0].question, schemas[0].answer) == _NAMES
 
-    def sift(self, block: bytes, number: int) -> list[bytes | tuple[int, bytes]]:
+    def sift(self, block: bytes, number: int) -> list[bytes | memoryview | tuple[int, bytes]]:
         """Returns in order: lines of the list of rejects, and number and bytes of other lines.
 
         Args:
             block: Whole lines.
             number: Of the first of them.
         """
-        text = block.decode("latin-1")  # one character a byte: places are the same in both
-        found: list[bytes | tuple[int, bytes]] = []
-        for piece in _at_a_glance(block, text) or _line_by_line(block, text):
-            if isinstance(piece, bytes):
-                found.append((number, piece))
+        found: list[bytes | memoryview | tuple[int, bytes]] = []
+        for lines, starts in _stretches(block):
+            if starts is not None:
+                found += self._lines(lines, starts, number)
+                number += len(starts)
+                self.taken += len(starts)
+                continue
+            searched = link_share(lines) >= _WORTH_A_LOOK
+            for line in split(lines):
+                if searched and _is_link_row(line):
+                    found.append(self._line(line, number))
+                    self.taken += 1
+                else:
+                    found.append((number, line))
                 number += 1
-            else:
-                shape, rows = piece
-                found.append("".join(self._lines(shape, rows, number)).encode("latin-1"))
-                number += len(rows)
-                self.taken += len(rows)
         self.number = number
         return found
 
-    def _lines(self, shape: _Shape, rows: list[str], number: int) -> Iterator[str]:
-        """Yields the rejects of rows in pieces, each of numbers with the same thousands."""
-        done = 0
-        while done < len(rows):
-            thousands, first = divmod(number + done, 1000)
-            some = rows[done : done + 1000 - first]
-            if thousands:
-                head = f"{self._head}{thousands}"
-                endings = self._endings[shape][first : first + len(some)]
-            else:
-                head = self._head
-                endings = [f"{n}{self._behind[shape]}" for n in range(first, first + len(some))]
-            yield f"{head}{(self._tail + head).join(map(add, endings, some))}{self._tail}"
-            done += len(some)
+    def _line(self, row: bytes, number: int) -> bytes:
+        """Returns the reject of one row."""
+        text = row.replace(b'"', b'\\"')
+        return b"%b%d%b%b%b" % (self._head, number, self._behind, text, self._tail)
+
+    def _lines(
+        self, rows: bytes, starts: "NDArray[np.intp]", number: int
+    ) -> Iterator[memoryview | bytes]:
+        """Yields the rejects of link rows, whose numbers start with `number`.
+
+        All are written with the first number, and then the digits in which theirs differ.
+        """
+        import numpy as np
+
+        first, last = b"%d" % number, b"%d" % (number + len(starts) - 1)
+        if len(first) < len(last):
+            few = 10 ** len(first) - number
+            yield from self._lines(rows[: starts[few]], starts[:few], number)
+            yield from self._lines(rows[starts[few] :], starts[few:] - starts[few], number + few)
+            return
+        between = self._tail + self._head + first + self._behind
+        text = (bytearray(b"\n") + rows).replace(b'"', b'\\"').replace(b"\n", between)
+        chars = np.frombuffer(text, np.uint8)
+        longer = np.arange(len(starts)) * (_QUOTES + len(between) - 1)
+        places = starts + longer + (len(self._tail) + len(self._head))
+        numbers = np.arange(number, number + len(starts), dtype=np.uint32)
+        digit = len(first) - 1
+        while first[: digit + 1] != last[: digit + 1]:
+            tens = numbers // np.uint32(10)
+            chars[places + digit] = numbers - np.uint32(10) * tens + np.uint32(ord("0"))
+            numbers, digit = tens, digit - 1
+        yield memoryview(text)[len(self._tail) : len(text) - len(between) + len(self._tail)]
 
 
-def _at_a_glance(block: bytes, text: str) -> list[_Piece] | None:
-    """Returns the pieces of a block, or None where something in it needs a closer look."""
-    import numpy as np
-    import pyarrow as pa
-
-    try:  # a third of the time that `bytes.decode` takes
-        pa.array([block], pa.binary()).view(pa.string()).validate(full=True)
-    except pa.ArrowInvalid:
-        return None
-    pieces: list[_Piece] = []
-    place, count, size = 0, 0, len(text)
-    while place < size:
+def _stretches(block: bytes) -> Iterator[_Stretch]:
+    """Divides whole lines where they cannot be taken in one, until little is left to doubt."""
+    if link_share(block) >= _WORTH_A_LOOK:
         for shape in _SHAPES:
-            found = shape.run.match(text, place)
-            if found:
-                run, end = found[0], found.end()
-                if "\\" in run:
-                    return None
-                rows = shape.inner(run)
-                pieces.append((shape, rows))
-                count += len(rows)
-                break
-        else:
-            end = text.find("\n", place) + 1 or size
-            pieces.append(block[place:end])
-            count += 1
-        place = end
-    # No control character but the line breaks, and these only where lines end.
-    controls = np.count_nonzero(np.frombuffer(block, np.uint8) < ord(" "))
-    return pieces if controls == count - (not block.endswith(b"\n")) else None
+            starts = shape.beginnings(block)
+            if starts is not None:
+                yield block, starts
+                return
+        cut = block.find(b"\n", len(block) // 2) + 1
+        if len(block) > _SMALLEST and 0 < cut < len(block):
+            yield from _stretches(block[:cut])
+            yield from _stretches(block[cut:])
+            return
+    yield block, None
 
 
-def _line_by_line(block: bytes, text: str) -> Iterator[_Piece]:
-    place, size = 0, len(text)
-    while place < size:
-        end = text.find("\n", place) + 1 or size
-        line = block[place:end]
-        for shape in _SHAPES:
-            if shape.row.fullmatch(text, place, end) and is_utf8(line):
-                yield shape, shape.inner(text[place:end])
-                break
-        else:
-            yield line
-        place = end
+def _is_link_row(line: bytes) -> bool:
+    return any(shape.row.fullmatch(line + b"\n") for shape in _SHAPES) and is_utf8(line)

@@ -30,7 +30,7 @@ _TAG = re.compile(
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]+")
 _ZERO_WIDTH = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+")
-_FULL_WIDTH = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+")
+_FULL_WIDTH = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 _FULL_WIDTH_SIGN = re.compile(r"(?<=[0-9A-Za-z])[％．／－＋](?![％．／－＋])")
 _HALVES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _LINE_BREAK = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
@@ -119,9 +119,8 @@ _BESIDE_HAN = re.compile(
 _POINT = re.compile(rf"[.．](?<=[{HAN}）》】”][.．])(?![0-9a-z.．])")
 _BRACKETS = re.compile(rf"\(([^()\n]{{0,60}}[{HAN}][^()\n]{{0,60}})\)")
 _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
-_REPEATED = re.compile(
-    r"[，。！？；：、…,;:!?.] ?[，。！？；：、…,;:!?.](?: ?[，。！？；：、…,;:!?.])*"
-)
+_STOP = "[，。！？；：、…,;:!?.]"
+_REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
 _WAVES = re.compile(r"[~～]{2,}")
 _STRAY = re.compile(r"^(?:[，。、；：！？,;:!?]|\.(?!\d))+[^\S\n]*", re.M)
 _STRAY_END = re.compile(r"(?<=[。！？])[“‘（【《(\[]+$")
@@ -159,13 +158,15 @@ def stray_punctuation(text: str) -> str:
     """
     if '\\"' in text or '""' in text:
         text = _ESCAPED_QUOTES.sub(_blank_between_digits, text)
-    if text[:1] in _LEADING or "\n" in text:
+    if text[:1] in STRAY_FIRST or "\n" in text:
         text = unless_empty(text, _STRAY.sub("", text))
     return _STRAY_END.sub("", text) if text[-1:] in _OPENING_MARKS else text
 
 
 _OPENING_MARKS = frozenset("“‘（【《([")
-_LEADING = frozenset("，。、；：！？,;:!?.")
+# What `stray_punctuation` changes begins with one of `STRAY_FIRST` or holds one of these.
+STRAY_FIRST = frozenset("，。、；：！？,;:!?.")
+STRAY_TRIGGERS = ('"', "\n", *(rf"\{mark}\Z" for mark in sorted(_OPENING_MARKS)))
 
 
 def unless_empty(text: str, mended: str) -> str:

@@ -17,6 +17,8 @@ def normalise(text: str) -> str:
     signs (``+``, ``<``, ``±``). Characters that NFKC would turn into plain digits stay too: 10⁵ is
     not 105.
     """
+    if _SIMPLE.fullmatch(text):
+        return _without_marks(text)
     parts = _NOT_HAN.split(text)
     if len(parts) == 1:
         return text
@@ -39,12 +41,27 @@ def canonical(text: str) -> str:
     For clustering only; where nothing else is left it is `normalise` itself, so it is empty only
     where that is.
     """
-    key = normalise(text)
-    found = _OPENING.match(key)
-    bare = _FILLERS.sub("", key[found.end() :] if found else key)
+    return canonical_of(normalise(text))
+
+
+def canonical_of(key: str) -> str:
+    """Returns `canonical` of a text whose `normalise` is `key`."""
+    bare = key
+    if bare[:1] in _OPENING_FIRST and (found := _OPENING.match(bare)):
+        bare = bare[found.end() :]
+    if _FILLER_HINT.search(bare):
+        bare = _FILLERS.sub("", bare)
     if bare[-1:] in _CLOSING_ENDS:
         bare = _CLOSING.sub("", bare)
     return bare or key
+
+
+def _without_marks(text: str) -> str:
+    """Returns the key of a text that `_SIMPLE` knows: every mark goes, every sign stays."""
+    for mark in _MARKS:
+        if mark in text:
+            text = text.replace(mark, "")
+    return text.lower() if _CAPITAL.search(text) else text
 
 
 class _Folded(dict[int, str]):
@@ -88,6 +105,17 @@ _SAME = dict.fromkeys("\u2010\u2012\u2013\u2014\u2015\u2212", "-") | {
     "`": " ",
 }
 _FOLDED = _Folded()
+
+# Most texts: Han characters, ASCII words and marks, where no mark stands between two digits (it
+# would stay), and every sign stands where it stays: ``.`` and ``-`` between digits, ``%`` behind
+# one and before no sign, ``/`` between ASCII letters or digits. So all that goes are the marks.
+_MARKS = "，。；、？！：（）“”《》【】,;:?!() "
+_SIMPLE = re.compile(
+    rf"(?:[\u4e00-\u9fff{_MARKS}]++"
+    r"|[0-9A-Za-z]++(?:(?<=[0-9])(?:%(?![.%/-])|[.-](?=[0-9]))|/(?=[0-9A-Za-z]))?+"
+    rf"(?:(?<![0-9%])|(?![{_MARKS}]++[0-9])))*+"
+)
+_CAPITAL = re.compile("[A-Z]")
 _NOT_HAN = re.compile(r"([^\u4e00-\u9fff]+)")
 _MIDDLE, _START, _END = _Runs("一", "一"), _Runs("", "一"), _Runs("一", "")
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z\u3400-\u9fff])[ ,:.~*]+(?=[a-z\u3400-\u9fff])")
@@ -97,6 +125,12 @@ _OPENING = re.compile(
     r"^(?:(?:医生|大夫|专家|老师|教授|主任|朋友|各位|大家|亲)*(?:您好|你好|大家好|早上好|下午好|"
     r"晚上好)"
     r"(?:医生|大夫|专家|老师|教授|主任)*|(?:医生|大夫|专家)(?=请问|我|想))+"
+)
+_OPENING_FIRST = frozenset("医大专老教主朋各亲您你早上下晚")
+# Each alternative begins with a letter, for the speed of the search.
+_FILLER_HINT = re.compile(
+    "问|请(?=教)|想(?=咨|请|了解|知道)|咨(?=询)|麻(?=烦)|呢|啊|呀|吧|嘛|吗|的(?=话)|到(?=底)|究(?=竟)|您(?=好)"
+    "|你(?=好)|那(?=个)|其(?=实)"
 )
 _FILLERS = re.compile(
     r"(?:请问|请教|想问|想咨询|想请教|想了解|想知道|咨询|问)(?:一下|下)(?:医生|大夫|专家)?"

@@ -25,8 +25,13 @@ class Each(Protocol):
 
 
 @contextmanager
-def local(workers: int) -> Iterator[Each]:
+def local(workers: int, prepare: Callable[[], object] | None = None) -> Iterator[Each]:
     """Yields an `Each` that uses processes of this machine; one item or worker needs none.
+
+    Args:
+        workers: Processes.
+        prepare: Each process begins with this. With it they start at once, without it when there
+            are items.
 
     Raises:
         StepError: A worker was killed.
@@ -36,16 +41,20 @@ def local(workers: int) -> Iterator[Each]:
         return
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, _begin)
+    executor = ProcessPoolExecutor(workers, context, _begin, (prepare,))
+    with _held_back():
+        for _ in range(workers if prepare else 0):
+            executor.submit(_nothing)  # it starts a process for each task that finds none idle
 
     def each(function: Callable[[Item], object], items: Sequence[Item]) -> Iterator[Item]:
         if len(items) < 2:
             yield from _here(function, items)
             return
-        futures: dict[Future[object], Item] = {
-            executor.submit(function, item): item for item in items
-        }
         try:
+            with _held_back():
+                futures: dict[Future[object], Item] = {
+                    executor.submit(function, item): item for item in items
+                }
             for future in as_completed(futures):
                 future.result()
                 yield futures.pop(future)
@@ -129,11 +138,30 @@ def _here(function: Callable[[Item], object], items: Sequence[Item]) -> Iterator
         yield item
 
 
-def _begin() -> None:
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Holds Ctrl-C back, also in processes that start here, until they can answer it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _begin(prepare: Callable[[], object] | None) -> None:
     """Prepares a worker: Ctrl-C is its parent's to answer, and it does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.set_threshold(100_000)  # rows are many and hold no cycles
     threading.Thread(target=_follow_parent, daemon=True).start()
+    if prepare:
+        prepare()
 
 
 def _follow_parent() -> None:

@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest
 
 from medqa.data import drop
 from medqa.data.clean import Change, Cleaner, Rules
-from medqa.data.normal import canonical, normalise
+from medqa.data.normal import canonical_of, normalise
 from medqa.data.split import rank
 
 # Why a pair is left out; these words stand in rejects.jsonl and manifest.json. The names of the
@@ -256,6 +256,10 @@ def _pairs(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] | s
             break
     if keys.question not in value or keys.answer not in value:
         return MISSING_KEY, ""
+    department = _department(value.get(keys.department)) if keys.department else ""
+    asked, answered = _only(_only(value[keys.question])), _only(value[keys.answer])
+    if isinstance(asked, str) and isinstance(answered, str):  # most rows: no lists are made
+        return [(asked, answered)], department
     groups, answers = _groups(value[keys.question]), _members(value[keys.answer])
     if len(answers) == 1:
         answers *= len(groups)
@@ -264,7 +268,7 @@ def _pairs(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] | s
     if len(groups) != len(answers):
         return UNPAIRED, ""
     pairs = [(q, a) for group, a in zip(groups, answers, strict=True) for q in group]
-    return pairs, _department(value.get(keys.department)) if keys.department else ""
+    return pairs, department
 
 
 class _Answer(NamedTuple):
@@ -313,7 +317,7 @@ def _pair(
         return QUESTION_TOO_SHORT
     if len(answer.text) < limits.min_answer:
         return ANSWER_TOO_SHORT
-    compared = canonical(question)
+    compared = canonical_of(key)
     if settings.segment_questions:
         from medqa.data.words import segment  # loads jieba
 
@@ -321,6 +325,11 @@ def _pair(
         key = normalise(question)
     changes = changes + answer.changes
     return question, answer.text, xxh3_64_intdigest(key.encode()), answer.key, compared, changes
+
+
+def _only(value: Any) -> Any:
+    """Returns the member of a list of one, anything else as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _groups(value: Any) -> list[list[Any]]:
@@ -347,4 +356,6 @@ def _department(value: Any) -> str:
     """Returns the department on one line; empty when there is none or it is no plain value."""
     if not isinstance(value, str | int | float):
         return ""
+    if isinstance(value, str) and value.isprintable():
+        return " ".join(value.split())
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())

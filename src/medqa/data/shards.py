@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,7 @@ from medqa.files import atomic_file, clear, locked_folder
 from medqa.paths import shown
 from medqa.progress import progress
 
-SHARD_BYTES = 32 << 20
+SHARD_BYTES = 4 << 20  # of rows that are no links: a second of work
 PLAN = "plan.json"
 # The modules of this room that decide what becomes of a row.
 CODE = (
@@ -37,6 +37,7 @@ CODE = (
     "formats",
     "links",
     "mend",
+    "names",
     "normal",
     "privacy",
     "rows",
@@ -102,17 +103,18 @@ def run(
         TargetError: Another process is at work in the same folder.
         StepError: The disk is full, or a worker died.
     """
-    opened = {"local": pool.local, "ray": pool.ray}[runner]
     with _disk(work):
         work.mkdir(parents=True, exist_ok=True)
-        with locked_folder(work), opened(workers) as each:
+        with locked_folder(work), _pool(sources, workers, runner) as each:
             _settle(work, _plan(sources, settings))
             stretches, notes = _stretches(sources, work, each)
             shards = [
                 Shard(stretch, settings, work / f"{number:05d}")
                 for number, stretch in enumerate(stretches)
             ]
-            waiting = [shard for shard in shards if shard.finished() is None]
+            waiting = [shard for shard in shards if shard.finished(verified=True) is None]
+            # What takes longest first, so that all workers end at about the same time.
+            waiting.sort(key=lambda shard: -shard.stretch.weight)
             with progress(label, sum(s.rows for s in stretches), "rows") as advance:
                 done = set(map(id, shards)) - set(map(id, waiting))
                 advance(sum(shard.stretch.rows for shard in shards if id(shard) in done))
@@ -123,6 +125,16 @@ def run(
                 [shard.rejects for shard in shards],
                 _books(shards, notes),
             )
+
+
+def _pool(
+    sources: Sequence[Source], workers: int, runner: Literal["local", "ray"]
+) -> AbstractContextManager[pool.Each]:
+    """Returns the workers; where there is much to do they start while it is being shared out."""
+    if runner == "ray":
+        return pool.ray(workers)
+    much = sum(file.stat().st_size for s in sources for file in s.files) > SHARD_BYTES
+    return pool.local(workers, worker.prepare if much else None)
 
 
 def _plan(sources: Sequence[Source], settings: Settings) -> dict[str, Any]:

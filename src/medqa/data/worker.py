@@ -1,15 +1,18 @@
 """The work on one stretch of a raw file: three files, of which the last says that all are whole."""
 
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from uuid import uuid4
 
 import orjson
+from xxhash import xxh3_64
 
 from medqa.data import privacy
 from medqa.data.clean import Cleaner
@@ -18,10 +21,13 @@ from medqa.data.links import Sieve
 from medqa.data.rows import LINE_TOO_LONG, URL_ANSWER, Record, Rejection, Row, Settings, convert
 from medqa.errors import CheckFailedError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 EXAMPLES = 3  # of each rule
 EXAMPLE_CHARS = 500
 BATCH_RECORDS = 20_000  # in memory before they go to the table
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 18
 PARTIAL = ".partial"
 
 
@@ -54,11 +60,19 @@ class Shard:
         """The counts, JSON; it is written last."""
         return self.base.with_suffix(".json")
 
-    def finished(self) -> dict[str, Any] | None:
-        """Returns the books of a shard that is done, None of one that is not."""
+    def finished(self, *, verified: bool = False) -> dict[str, Any] | None:
+        """Returns the books of a shard that is done, None of one that is not.
+
+        Args:
+            verified: Read the files and see whether they are what was written. They do not wait
+                for the disk, so a power cut can leave them with holes.
+        """
+        files = [self.table, self.rejects]
         try:
             books: dict[str, Any] = orjson.loads(self.books.read_bytes())
-            whole = books["sizes"] == [self.table.stat().st_size, self.rejects.stat().st_size]
+            whole = books["sizes"] == [file.stat().st_size for file in files]
+            if whole and verified:
+                whole = books["digests"] == [_digest(file) for file in files]
         except (OSError, ValueError, KeyError):
             return None
         return books if whole else None
@@ -75,12 +89,19 @@ class _Books:
     def change(self, record: Record, masked: bool) -> None:
         """Counts what cleaning changed, and keeps the first examples."""
         for rule, before, after in record.changes:
-            book = self.rules.setdefault(rule, {"count": 0, "examples": []})
+            book = self.rules.get(rule)
+            if book is None:
+                book = self.rules[rule] = {"count": 0, "examples": []}
             book["count"] += 1
             if len(book["examples"]) < EXAMPLES:
                 texts = [before[:EXAMPLE_CHARS], after[:EXAMPLE_CHARS]]
                 # What an early rule saw still held what privacy took away later.
                 book["examples"].append([privacy.mask(t)[0] if masked else t for t in texts])
+
+
+def prepare() -> None:
+    """Imports what `work` will need, so that it is there when there is work."""
+    import pyarrow.parquet  # noqa: F401
 
 
 def work(shard: Shard) -> None:
@@ -91,7 +112,7 @@ def work(shard: Shard) -> None:
         CheckFailedError: A row met a defect of ours.
         OSError: No space is left.
     """
-    with whole(shard.table) as table, whole(shard.rejects) as rejects:
+    with whole(shard.table, False) as table, whole(shard.rejects, False) as rejects:
         books = _convert(shard, table, rejects)
         sizes = [table.tell(), rejects.tell()]
     facts = {
@@ -103,8 +124,9 @@ def work(shard: Shard) -> None:
         "reasons": books.reasons,
         "rules": books.rules,
         "sizes": sizes,
+        "digests": [_digest(shard.table), _digest(shard.rejects)],
     }
-    with whole(shard.books) as out:
+    with whole(shard.books, False) as out:
         out.write(orjson.dumps(facts))
 
 
@@ -154,12 +176,12 @@ def _sifted(stretch: Stretch, sieve: Sieve, rejects: BinaryIO) -> Iterator[Row]:
             continue
         # All link rows of a block before all others: code that runs long stays in the cache.
         for piece in sieve.sift(block, number):
-            if isinstance(piece, bytes):
-                rejects.write(piece)
-            else:
+            if isinstance(piece, tuple):
                 row = json_row(stretch.source, *piece)
                 if row is not None:
                     yield row
+            else:
+                rejects.write(piece)
         number = sieve.number
     yield from ending(stretch)
 
@@ -231,18 +253,40 @@ class _Table:
             self._flush()
 
     def _flush(self) -> None:
+        if self._records:
+            self._write(self._records)
+            self._records.clear()
+
+    def _write(self, records: list[Record]) -> None:
         import pyarrow as pa
 
-        if self._records:
-            columns = list(zip(*self._records, strict=True))[: len(self._schema)]
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
-            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-            self._records.clear()
+        columns = list(zip(*records, strict=True))[: len(self._schema)]
+        try:
+            arrays = [_array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
+        except OverflowError:  # 2 GiB of text
+            middle = len(records) // 2
+            self._write(records[:middle])
+            self._write(records[middle:])
+            return
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+
+
+def _array(values: tuple[Any, ...], kind: "pa.DataType") -> "pa.Array":
+    """Returns what `pyarrow.array` does, which first imports pandas: half a second."""
+    import pyarrow as pa
+
+    if kind != pa.string():
+        code = {pa.uint32(): "I", pa.uint64(): "Q"}[kind]
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(array(code, values))])
+    texts = [text.encode() for text in values]
+    ends = array("i", accumulate(map(len, texts), initial=0))
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(kind, len(values), buffers)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that takes its name when it is whole and on the disk.
+def whole(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Opens a file that takes its name when it is whole and, if `lasting`, on the disk.
 
     The temporary name is this run's own: a worker of a killed run may be at the same shard for a
     moment yet, and both write the same bytes.
@@ -252,8 +296,18 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("wb", buffering=BUFFER_BYTES) as out:
             yield out
             out.flush()
-            os.fsync(out.fileno())
+            if lasting:
+                os.fsync(out.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _digest(path: Path) -> int:
+    """Returns the XXH3 hash of a file."""
+    digest, buffer = xxh3_64(), memoryview(bytearray(BUFFER_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+    return digest.intdigest()
