@@ -156,7 +156,15 @@ def test_no_rule_takes_the_last_word(text: str) -> None:
             "梅毒的可能性很大，建议你去医院检查一下。",
         ),
         ("医生给出的指导意见建议参考。", "医生给出的指导意见建议参考。"),
+        (
+            "全部症状：发病时间及原因：治疗情况：乙肝小2阳可以逆转？",
+            "治疗情况：乙肝小2阳可以逆转？",
+        ),
+        ("全部症状：无力发病时间及原因：治疗情况：", "无力。"),
+        ("白带异常。曾经的治疗情况和效果：头孢", "白带异常。曾经的治疗情况和效果：头孢"),
+        ("头疼。曾经治疗情况和效果：无治疗。怎么办", "头疼。曾经治疗情况和效果：无治疗。怎么办"),
+        ("目前治疗情况：吃药2天", "目前治疗情况：吃药2天"),
     ],
 )
-def test_a_label_that_runs_into_the_advice(text: str, mended: str) -> None:
+def test_labels_of_forms_and_labels_that_run_into_the_text(text: str, mended: str) -> None:
     assert courtesies.section_labels(text) == mended

@@ -98,6 +98,10 @@ _LABEL = re.compile(
     )
     + r"|指导意见(?<![的些么何出供]指导意见)(?=建议)"
     + r"|意见建议(?<![的些么何出供]意见建议)(?<!指导意见建议)(?![的，、是])"
+    + rf"|全部症状{_GAP}[：:]+"
+    # Headings of a form under which nothing stands; under others, 头孢 is what was tried.
+    + rf"|(?:发病时间及原因|治疗情况(?<![{HAN}]治疗情况)|曾经的?治疗情况(?:和效果)?|"
+    + rf"化验、?检查结果){_GAP}[：:]+(?=发病时间及|治疗情况|曾经的?治疗|化验、?检查|想得到|$)"
     + r"|建议[：:](?<=^建议.)|见建议[：:](?<!意见建议.)|\|#\|"
     + r")(?:[^\S\n]|[：:，,。；;、])*",
     re.M,
@@ -114,7 +118,7 @@ _ENUMERATED = re.compile(
 # What `section_labels` changes begins with one of `LABEL_FIRST` or holds one of these.
 LABEL_FIRST = frozenset("问答回提")
 LABEL_TRIGGERS = (
-    *(rf"{colon}(?<=[析见议导问复答理述的）)\s]{colon})" for colon in "：:"),
+    *(rf"{colon}(?<=[析见议导问复答理述的状因况果）)\s]{colon})" for colon in "：:"),
     "析(?<=[情例题]分析)",
     "见(?<=指导意见)",
     "议(?<=意见建议|指导建议)",
