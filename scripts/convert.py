@@ -19,13 +19,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = config_parser(__doc__)
     parser.add_argument("--hub", choices=("huggingface", "modelscope"), default="huggingface")
     given = parser.parse_intermixed_args(argv)
-    from medqa.data import pipeline
+    from medqa.data.recipe import absent
 
-    for repository, file in pipeline.absent(given.config, given.overrides):
+    for repository, file in absent(given.config, given.overrides):
         from medqa.hub import download_file
 
         download_file(repository, file, given.hub)
-    print(pipeline.convert(given.config, given.overrides, overwrite=given.overwrite))
+    from medqa.data.pipeline import convert
+
+    print(convert(given.config, given.overrides, overwrite=given.overwrite))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ def test_own_columns_and_departments(raw: list[list[str]], made: Made) -> None:
 
 def test_rules_made_for_medicine_are_off(made: Made) -> None:
     """The row about a dog stays, and would go if the rule were on."""
-    from medqa.data.clean import Cleaner, Rules
+    from medqa.data.clean import Cleaner
+    from medqa.data.rules import Rules
 
     question = "我家狗狗生病做手术，宠物保险能报销吗？"
     answer = made.answer(question)

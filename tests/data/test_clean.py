@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medqa.data import clean, courtesies, drop, mend
-from medqa.data.clean import DESCRIPTIONS, Cleaner, Rules
+from medqa.data.clean import DESCRIPTIONS, Cleaner
+from medqa.data.rules import Rules
 
 MEDICAL = st.text(alphabet="0123456789.,%-+/<>~:×±μ℃高血压每次片一日、。（）mgkgL \t\u3000")
 HALF = str.maketrans("０１２３４５６７８９", "0123456789")

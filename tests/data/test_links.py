@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medqa.data import formats, links, worker
-from medqa.data.clean import Rules
 from medqa.data.formats import Stretch
 from medqa.data.links import Sieve
 from medqa.data.rows import HUATUO, Keys, Limits, Settings
+from medqa.data.rules import Rules
 from medqa.data.worker import Shard
 
 SETTINGS = Settings(Limits(2, 100, 2, 1000), Rules(), privacy=True, segment_questions=False, seed=1)

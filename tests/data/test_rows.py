@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa.data import rows, words
-from medqa.data.clean import Cleaner, Rules
+from medqa.data.clean import Cleaner
 from medqa.data.rows import HUATUO, Keys, Limits, Record, Rejection, Row, Settings
+from medqa.data.rules import Rules
 
 OFF = Rules(**dict.fromkeys(Rules.model_fields, False))
 SETTINGS = Settings(

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa.data import formats, shards
-from medqa.data.clean import Rules
 from medqa.data.rows import FILE_CUT_SHORT, LINE_TOO_LONG, NOT_UTF8, Limits, Settings
+from medqa.data.rules import Rules
 from medqa.data.shards import Shards
 from medqa.data.sources import Source
 from medqa.errors import CheckFailedError, ConfigError, DataError, StepError, TargetError
@@ -326,7 +326,7 @@ import resource, signal, sys
 from pathlib import Path
 from medqa import cli
 from medqa.data import shards
-from medqa.data.clean import Rules
+from medqa.data.rules import Rules
 from medqa.data.rows import Limits, Settings
 from medqa.data.sources import Source
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from inspect import getdoc
 
-from medqa.config import Strict
 from medqa.data import courtesies, drop, mend, privacy
+from medqa.data.rules import Rules
 
 Change = tuple[str, str, str]  # rule, text before it, text after it; both "" where not to be shown
 Mender = Callable[[str], str]
@@ -42,48 +42,6 @@ OBJECTIONS: tuple[Objector, ...] = (
     drop.off_topic,
     drop.advertisement,
 )
-
-
-class Rules(Strict):
-    """Cleaning rules by name, each on or off; all are on where a YAML says nothing.
-
-    Attributes:
-        html_entities: ``&lt;`` becomes ``<``.
-        html_tags: ``<br>`` and its like go.
-        invisible: Control and zero-width characters go.
-        half_width: ``０．５ｍｇ`` becomes ``0.5mg``.
-        whitespace: Runs of blanks become one; empty lines go.
-        han_punctuation: ``,`` beside Han characters becomes ``，``.
-        repeated_punctuation: ``！！！`` becomes ``！``.
-        section_labels: ``病情分析：`` and its like go, their content stays.
-        greetings: ``您好，`` at the start goes.
-        question_courtesies: ``谢谢医生`` at a question's end goes.
-        closing_wishes: ``祝早日康复`` in an answer goes.
-        stray_punctuation: Punctuation that begins a line goes.
-        url_answer: Drop answers that are nothing but links.
-        truncated_answer: Drop answers that break off.
-        echo_answer: Drop answers that repeat the question.
-        off_topic: Drop veterinary questions.
-        advertisement: Drop answers that advertise.
-    """
-
-    html_entities: bool = True
-    html_tags: bool = True
-    invisible: bool = True
-    half_width: bool = True
-    whitespace: bool = True
-    han_punctuation: bool = True
-    repeated_punctuation: bool = True
-    section_labels: bool = True
-    greetings: bool = True
-    question_courtesies: bool = True
-    closing_wishes: bool = True
-    stray_punctuation: bool = True
-    url_answer: bool = True
-    truncated_answer: bool = True
-    echo_answer: bool = True
-    off_topic: bool = True
-    advertisement: bool = True
 
 
 # Two marks in a row, and characters that a rule of `CHARACTERS` may change.
@@ -139,6 +97,7 @@ class Cleaner:
         characters = chosen(CHARACTERS)
         self._question = _Mending(characters, chosen(QUESTION_COURTESIES), privacy)
         self._answer = _Mending(characters, chosen(ANSWER_COURTESIES), privacy)
+        self._links = rules.url_answer
         self._objections = [(r.__name__, r) for r in OBJECTIONS if getattr(rules, r.__name__)]
 
     def question(self, text: str) -> tuple[str, list[Change]]:
@@ -151,6 +110,10 @@ class Cleaner:
         if drop.url_answer("", bare):
             return bare, []
         return self._answer(text)
+
+    def refuses_link(self, answer: str) -> bool:
+        """Says whether an answer, not yet mended, is links alone and the rule against it is on."""
+        return self._links and drop.url_answer("", answer.strip())
 
     def objection(self, question: str, answer: str) -> str | None:
         """Returns the name of the first rule that objects to the cleaned pair, or None."""

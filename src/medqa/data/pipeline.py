@@ -81,17 +81,6 @@ def convert(config: str | Path, overrides: Sequence[str] = (), *, overwrite: boo
     return f"{text}\nwritten: {shown(target)} (data sets {', '.join(entries)}; see report.html)"
 
 
-def absent(config: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """Returns hub repository and file of each source that is not there and says where it is from.
-
-    Raises:
-        ConfigError: Everything that is wrong with the YAML.
-    """
-    recipe = load(config, overrides, Recipe)
-    read = [*recipe.all_sources, *recipe.decontaminate]
-    return [(s.hub, s.file) for s in read if s.hub and not s.file.exists()]
-
-
 def _write(
     recipe: Recipe, folder: Path, work: Path, files: Mapping[str, str]
 ) -> tuple[dict[str, Any], str]:

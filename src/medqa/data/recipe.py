@@ -1,14 +1,16 @@
 """The data YAML: what is read, what is mended, what is kept, and how it is divided."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from medqa.config import Strict
-from medqa.data.clean import Rules
+from medqa.config import Strict, load
 from medqa.data.rows import Limits, Settings
+from medqa.data.rules import Rules
 from medqa.data.sources import Source
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -138,3 +140,14 @@ class Recipe(Strict):
             segment_questions=self.segment_questions,
             seed=self.seed,
         )
+
+
+def absent(config: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Returns hub repository and file of each source that is not there and says where it is from.
+
+    Raises:
+        ConfigError: Everything that is wrong with the YAML.
+    """
+    recipe = load(config, overrides, Recipe)
+    read = [*recipe.all_sources, *recipe.decontaminate]
+    return [(s.hub, s.file) for s in read if s.hub and not s.file.exists()]

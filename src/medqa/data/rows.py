@@ -5,15 +5,17 @@ A pair that fails a check is never lost: it becomes a `Rejection` with the name 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from xxhash import xxh3_64_intdigest
 
-from medqa.data import drop
-from medqa.data.clean import Change, Cleaner, Rules
 from medqa.data.normal import canonical_of, normalise
+from medqa.data.rules import Rules
 from medqa.data.split import rank
+
+if TYPE_CHECKING:  # a data YAML is checked without it
+    from medqa.data.clean import Change, Cleaner
 
 # Why a pair is left out; these words stand in rejects.jsonl and manifest.json. The names of the
 # rules of `medqa.data.drop` stand there as well.
@@ -148,7 +150,7 @@ class Record(NamedTuple):
     answer_key: int
     canonical: str
     rank: int
-    changes: list[Change]
+    changes: "list[Change]"
 
     @property
     def id(self) -> str:
@@ -185,7 +187,7 @@ def pair_id(source: str, row: int, part: int) -> str:
 
 
 def convert(
-    row: Row, schemas: Sequence[Keys], settings: Settings, cleaner: Cleaner
+    row: Row, schemas: Sequence[Keys], settings: Settings, cleaner: "Cleaner"
 ) -> list[Record | Rejection]:
     """Returns one outcome for each pair of `row`, at least one.
 
@@ -274,16 +276,16 @@ def _pairs(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] | s
 class _Answer(NamedTuple):
     text: str
     key: int
-    changes: list[Change]
+    changes: "list[Change]"
 
 
-def _answer(answer: Any, settings: Settings, cleaner: Cleaner) -> str | _Answer:
+def _answer(answer: Any, settings: Settings, cleaner: "Cleaner") -> str | _Answer:
     """Returns the cleaned answer, or the reason against it."""
     if not isinstance(answer, str | None):
         return WRONG_TYPE
     answer = answer or ""
     # First of all, so that `links` need not look at what else is wrong with such a row.
-    if settings.rules.url_answer and drop.url_answer("", answer.strip()):
+    if cleaner.refuses_link(answer):
         return URL_ANSWER
     most = settings.limits.max_answer
     if len(answer) > HOPELESS * most:
@@ -296,8 +298,8 @@ def _answer(answer: Any, settings: Settings, cleaner: Cleaner) -> str | _Answer:
 
 
 def _pair(
-    question: Any, answer: _Answer, settings: Settings, cleaner: Cleaner
-) -> str | tuple[str, str, int, int, str, list[Change]]:
+    question: Any, answer: _Answer, settings: Settings, cleaner: "Cleaner"
+) -> str | tuple[str, str, int, int, str, "list[Change]"]:
     """Returns cleaned texts, keys, what is compared, and changes, or the reason against a pair."""
     if not isinstance(question, str | None):
         return WRONG_TYPE

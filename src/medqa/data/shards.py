@@ -41,6 +41,7 @@ CODE = (
     "normal",
     "privacy",
     "rows",
+    "rules",
     "shards",
     "sources",
     "split",
