@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
+from rapidfuzz.distance import Postfix, Prefix
+
 from medqa.data import privacy
 
 CONTEXT = 18  # characters shown on each side of a change
@@ -69,8 +71,8 @@ def compared(before: str, after: str) -> Example | None:
     if old == new or _HIDDEN in (old, new):
         return None
     cut = min(len(before), len(after)) >= WHOLE
-    start = _common(old, new)
-    end = 0 if cut else _common(old[start:][::-1], new[start:][::-1])
+    start = Prefix.similarity(old, new)
+    end = 0 if cut else Postfix.similarity(old[start:], new[start:])
     if len(new) == start + end:
         start, end = _slid(old, start, end)
     first = Piece(_around(old[:start], first=True), False)
@@ -105,12 +107,6 @@ def masked(after: str, kind: str) -> list[Piece] | None:
         Piece(placeholder, True),
         Piece(_around(right, last=True), False),
     ]
-
-
-def _common(old: str, new: str) -> int:
-    """Returns how many characters both begin with."""
-    shorter = min(len(old), len(new))
-    return next((i for i in range(shorter) if old[i] != new[i]), shorter)
 
 
 def _slid(text: str, start: int, end: int) -> tuple[int, int]:

@@ -62,7 +62,7 @@ def histogram(values: "pl.Series", mark: int | None = None) -> Histogram | None:
         rows=len(values),
         median=_quantile(values, 0.5),
         p95=_quantile(values, 0.95),
-        longest=int(values.max()),  # type: ignore[arg-type]
+        longest=_quantile(values, 1),
         mark=mark,
     )
 

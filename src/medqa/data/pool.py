@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from medqa.errors import ConfigError, StepError
 
@@ -121,14 +121,14 @@ def ray(workers: int) -> Iterator[Each]:
             cluster.shutdown()
 
 
-class _Call:
+class _Call(Generic[Item]):
     """A function that gives back what it was called with."""
 
     def __init__(self, function: Callable[[Item], object]) -> None:
         self._function = function
 
     def __call__(self, item: Item) -> Item:
-        self._function(item)  # type: ignore[arg-type]
+        self._function(item)
         return item
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -101,7 +102,7 @@ class _Books:
 
 def prepare() -> None:
     """Imports what `work` will need, so that it is there when there is work."""
-    import pyarrow.parquet  # noqa: F401
+    import_module("pyarrow.parquet")
 
 
 def work(shard: Shard) -> None:
