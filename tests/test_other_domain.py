@@ -83,7 +83,7 @@ def test_rules_made_for_medicine_are_off(made: Made) -> None:
     question = "我家狗狗生病做手术，宠物保险能报销吗？"
     answer = made.answer(question)
     assert "宠物" in answer
-    assert Cleaner(Rules(), privacy=True).objection(question, answer) == "off_topic"
+    assert Cleaner(Rules().on, privacy=True).objection(question, answer) == "off_topic"
 
 
 def test_the_dirt_is_gone_and_the_numbers_are_right(made: Made) -> None:

@@ -262,7 +262,7 @@ def cleaner(root: Path) -> tuple["Recipe", "Cleaner"]:
     from medqa.data.clean import Cleaner
 
     given = recipe(root)
-    return given, Cleaner(given.rules, given.privacy)
+    return given, Cleaner(given.rules.on, given.privacy)
 
 
 def convert(root: Path) -> tuple[float, str]:

@@ -1,7 +1,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,15 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medqa.data import clean, courtesies, drop, mend
+from medqa.data import clean, courtesies, drop, mend, privacy
 from medqa.data.clean import DESCRIPTIONS, Cleaner
 from medqa.data.rules import Rules
+from medqa.data.triggers import WOKEN_BY, Triggers, joined
 
 MEDICAL = st.text(alphabet="0123456789.,%-+/<>~:×±μ℃高血压每次片一日、。（）mgkgL \t\u3000")
 HALF = str.maketrans("０１２３４５６７８９", "0123456789")
 
-ALL = Cleaner(Rules(), privacy=False)
-NONE = Cleaner(Rules(**dict.fromkeys(Rules.model_fields, False)), privacy=False)
+ALL = Cleaner(Rules().on, privacy=False)
+NONE = Cleaner((), privacy=False)
 
 UNITS = [
     "mg",
@@ -117,6 +118,11 @@ NOISE = st.sampled_from(
 TEXTS = st.lists(st.one_of(NOISE, DOSES), min_size=1, max_size=14).map("".join)
 
 
+def together(triggers: Triggers, text: str) -> int:
+    """Looks at `text` between others."""
+    return triggers.of_all(joined(["祝好", text, "% 1"]))[1]
+
+
 def plain_numbers(text: str) -> list[str]:
     """Each run of digits as a reader sees it: entities and width undone, zero width gone."""
     text = re.sub(r"&#(\d+);", lambda m: chr(int(m[1])), text)
@@ -193,10 +199,8 @@ def test_changes_name_the_rule_and_what_it_did() -> None:
     ],
 )
 def test_each_mending_rule_can_be_switched_off(rule: str, text: str) -> None:
-    off = Cleaner(Rules.model_validate({rule: False}), privacy=False)
-    only = Cleaner(
-        Rules(**(dict.fromkeys(Rules.model_fields, False) | {rule: True})), privacy=False
-    )
+    off = Cleaner(Rules.model_validate({rule: False}).on, privacy=False)
+    only = Cleaner([rule], privacy=False)
     method = "question" if rule == "question_courtesies" else "answer"
     assert getattr(off, method)(text) == (text, [])
     mended, changes = getattr(only, method)(text)
@@ -216,19 +220,19 @@ def test_each_mending_rule_can_be_switched_off(rule: str, text: str) -> None:
 )
 def test_each_objection_can_be_switched_off(rule: str, question: str, answer: str) -> None:
     assert ALL.objection(question, answer) == rule
-    off = Cleaner(Rules.model_validate({rule: False}), privacy=False)
+    off = Cleaner(Rules.model_validate({rule: False}).on, privacy=False)
     assert off.objection(question, answer) is None
 
 
 def test_link_answers_stay_as_they_are() -> None:
     link = "http://a.cn/q?a=1&lt;=2,,b=13812345678 \n http://a.cn//"
-    cleaner = Cleaner(Rules(), privacy=True)
+    cleaner = Cleaner(Rules().on, privacy=True)
     assert cleaner.answer(f"  {link}\n") == (link, [])
     assert cleaner.objection("头疼", link) == "url_answer"
 
 
 def test_personal_data_is_shown_in_no_change() -> None:
-    text, changes = Cleaner(Rules(), privacy=True).answer(
+    text, changes = Cleaner(Rules().on, privacy=True).answer(
         "你好,请拨打１３８１２３４５６７８咨询.祝您健康"
     )
     assert "[电话]" in text and "1381234" not in text
@@ -274,29 +278,79 @@ def test_figures_that_stood_apart_stay_apart(text: str) -> None:
     assert plain_numbers(ALL.answer(text)[0]) == plain_numbers(text)
 
 
-@given(st.one_of(TEXTS, st.text(alphabet="头疼a1，。；（）“”.%~-/ ,")))
-def test_a_plain_text_is_one_that_no_rule_of_characters_changes(text: str) -> None:
-    if clean._is_plain(text):
-        assert all(rule(text) == text for rule in clean.CHARACTERS)
-
-
-# All that the patterns of courtesies speak of, and what may stand between.
+# All that the patterns of the rules speak of, and what may stand between.
 SPOKEN = sorted(
     {
         word
-        for value in vars(courtesies).values()
+        for module in (courtesies, drop)
+        for value in vars(module).values()
         if isinstance(value, re.Pattern)
         for word in re.findall("[\u4e00-\u9fff]{1,6}", value.pattern)
     }
 )
-BETWEEN = list('：:，。！、？ \n“（【"1.吃')
+BETWEEN = [
+    *'：:，。！、？ \n“（【"1.吃~～\\|#％Ａ&<>;\ufffd\u3000\x00\U0001f600',
+    "[电话]",
+    "13812345678",
+]
+WORDS = st.lists(st.sampled_from(SPOKEN) | st.sampled_from(BETWEEN) | NOISE | DOSES, max_size=6)
 
 
-@given(st.lists(st.sampled_from(SPOKEN) | st.sampled_from(BETWEEN), max_size=6).map("".join))
-def test_a_rule_that_nothing_wakes_changes_nothing(text: str) -> None:
-    for rule, (begins, triggers) in clean._WOKEN_BY.items():
-        if text[:1] not in begins and not re.search("|".join(triggers), text):
-            assert rule(text) == text, rule
+def nothing_is_missed(text: str, before: int, after: int) -> None:
+    """Holds every rule to what `before` and `after` say it has to do with `text`: nothing."""
+    for mender in (*clean.CHARACTERS, *clean.QUESTION_COURTESIES, *clean.ANSWER_COURTESIES):
+        if not before & clean.BEFORE.bits[mender.__name__]:
+            assert mender(text) == text, mender
+    if not before & clean.BEFORE.bits["url_answer"]:
+        assert not drop.url_answer("", text.strip())
+    if not before & clean.BEFORE.bits["privacy"]:
+        assert privacy.mask(text) == (text, [])
+    for objector in (drop.url_answer, drop.truncated_answer, drop.advertisement):
+        if not after & clean.AFTER.bits[objector.__name__]:
+            assert not objector("", text), objector
+    if not after & clean.ASKED:
+        assert not drop.off_topic(text, "兽医")
+
+
+@pytest.mark.parametrize("looked", [Triggers.of, together], ids=["alone", "together"])
+@given(text=WORDS.map("".join) | TEXTS | st.text())
+def test_a_rule_that_nothing_wakes_finds_nothing(
+    looked: Callable[[Triggers, str], int], text: str
+) -> None:
+    nothing_is_missed(text, looked(clean.BEFORE, text), looked(clean.AFTER, text))
+
+
+def test_every_word_of_the_rules_wakes_its_own() -> None:
+    forms = [
+        "{}",
+        "{}：",
+        "{}我",
+        "{}，多喝水",
+        "多喝水。{}",
+        "多喝水，{}。",
+        "希望{}",
+        "{}款",
+        "患儿{}吐",
+    ]
+    hopes = [
+        "希望对你有用",
+        "希望能帮到您",
+        "希望你早日康复",
+        "希望让您满意",
+        "签约治疗",
+        "无效退款",
+    ]
+    texts = [form.format(word) for form in forms for word in SPOKEN] + hopes
+    both = joined(texts)
+    looked = zip(texts, clean.BEFORE.of_all(both), clean.AFTER.of_all(both), strict=True)
+    for text, before, after in looked:
+        nothing_is_missed(text, before, after)
+        nothing_is_missed(text, clean.BEFORE.of(text), clean.AFTER.of(text))
+
+
+def test_every_rule_for_one_text_declares_what_wakes_it() -> None:
+    rules = {rule.__name__ for rule in clean._ALL} - {"echo_answer"}  # which compares two
+    assert rules == set(WOKEN_BY) == (set(clean.BEFORE.bits) | set(clean.AFTER.bits)) - {"privacy"}
 
 
 # Each holds one trigger and no other of its rule.

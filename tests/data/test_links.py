@@ -13,7 +13,9 @@ from medqa.data.rows import HUATUO, Keys, Limits, Settings
 from medqa.data.rules import Rules
 from medqa.data.worker import Shard
 
-SETTINGS = Settings(Limits(2, 100, 2, 1000), Rules(), privacy=True, segment_questions=False, seed=1)
+SETTINGS = Settings(
+    Limits(2, 100, 2, 1000), Rules().on, privacy=True, segment_questions=False, seed=1
+)
 
 
 def results(folder: Path, text: bytes, sieve: bool) -> tuple[list[bytes], dict[str, Any], int]:
@@ -171,7 +173,7 @@ def test_rows_are_numbered_across_thousands() -> None:
 def test_the_short_way_is_off_with_its_rule(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_bytes(row("高血压吃什么药", "https://a.cn/1.html") + b"\n")
-    settings = Settings(SETTINGS.limits, Rules(url_answer=False), True, False, 1)
+    settings = Settings(SETTINGS.limits, Rules(url_answer=False).on, True, False, 1)
     whole = Stretch("s", HUATUO, ".jsonl", file, "x.jsonl", file.stat().st_size, rows=1)
     worker.work(shard := Shard(whole, settings, tmp_path / "0"))
     assert "url_answer" not in orjson.loads(shard.books.read_bytes())["reasons"]

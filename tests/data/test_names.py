@@ -1,13 +1,13 @@
 """Names of people; the labelled texts of test_privacy.py hold most of them."""
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa.data.names import TRIGGERS, may_hold_names, names
+from medqa.data.triggers import Triggers
 
+WAKING = Triggers({"names": TRIGGERS})
 TITLES = ["医生", "医师", "大夫", "老师", "主任", "教授", "护士", "护士长", "女士", "先生"]
 LEADS = ["患者", "患儿", "姓名：", "我叫", "病人", "联系人", "户名"]
 PEOPLE = ["张", "李建国", "欧阳", "高", "王小明", "某", "李某"]
@@ -34,10 +34,10 @@ def test_names(text: str, found: list[str]) -> None:
 )
 def test_every_word_beside_a_name_is_a_trigger(text: str) -> None:
     assert list(names(text))
-    assert re.search("|".join(TRIGGERS), text)
+    assert WAKING.of(text)
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=8).map("".join))
 def test_a_text_without_a_trigger_holds_no_name(text: str) -> None:
-    if not re.search("|".join(TRIGGERS), text):
+    if not WAKING.of(text):
         assert not list(names(text))

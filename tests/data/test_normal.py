@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa.data import normal
-from medqa.data.normal import canonical, normalise
+from medqa.data.normal import canonical, keys_of, normalise
+from medqa.data.triggers import joined
 
 MEDICAL = st.text(
     alphabet="0123456789.,%-+/<>~:×±μ℃高血压每次片一日、。（）mgkgL \t\u3000㐀é\u0301"
@@ -121,3 +122,14 @@ def test_canonical_of_courtesies_alone_is_their_key(text: str) -> None:
 @given(st.text(alphabet="你好谢请问吗呢医生，。 高血压"))
 def test_canonical_is_empty_only_where_the_key_is(text: str) -> None:
     assert bool(canonical(text)) == bool(normalise(text))
+
+
+@given(
+    st.lists(
+        MEDICAL | st.text(alphabet="12aZ高.%/-， ）\0\U0001f600") | st.text(),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_keys_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    assert keys_of(texts, joined(texts)) == [normalise(text).encode() for text in texts]

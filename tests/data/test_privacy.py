@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medqa.data.privacy import DESCRIPTIONS, PLACEHOLDERS, TRIGGERS, mask, may_hold_numbers
+from medqa.data.privacy import DESCRIPTIONS, PLACEHOLDERS, TRIGGERS, mask
+from medqa.data.triggers import Triggers
 
 Span = tuple[int, int, str]
 LABELLED = [
@@ -232,11 +233,11 @@ def test_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
 
 
 def test_only_a_text_with_a_trigger_or_numbers_is_masked() -> None:
-    triggers = re.compile("|".join(TRIGGERS))
+    triggers = Triggers({"privacy": TRIGGERS})
     for row in LABELLED:
         for text in (row["text"], *re.split("[，。！？\n]", row["text"])):
             if mask(text)[1]:
-                assert triggers.search(text) or may_hold_numbers(text), text
+                assert triggers.of(text), text
 
 
 def test_a_common_answer_costs_next_to_nothing() -> None:

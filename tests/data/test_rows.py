@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 from medqa.data import rows, words
 from medqa.data.clean import Cleaner
 from medqa.data.rows import HUATUO, Keys, Limits, Record, Rejection, Row, Settings
-from medqa.data.rules import Rules
 
-OFF = Rules(**dict.fromkeys(Rules.model_fields, False))
+OFF = ()
 SETTINGS = Settings(
     limits=Limits(min_question=2, max_question=10, min_answer=2, max_answer=20),
-    rules=OFF.model_copy(update={"url_answer": True, "whitespace": True, "html_entities": True}),
+    rules=("html_entities", "whitespace", "url_answer"),
     privacy=False,
     segment_questions=False,
     seed=42,
@@ -137,9 +136,11 @@ def test_limits_are_inclusive_and_count_cleaned_text() -> None:
 
 def test_what_no_cleaning_can_shorten_enough_is_not_cleaned() -> None:
     class Watched(Cleaner):
-        def answer(self, text: str) -> tuple[str, list[tuple[str, str, str]]]:
+        def answer(
+            self, text: str, woken: int | None = None
+        ) -> tuple[str, list[tuple[str, str, str]]]:
             assert len(text) <= rows.HOPELESS * 20
-            return super().answer(text)
+            return super().answer(text, woken)
 
     cleaner = Watched(SETTINGS.rules, False)
     for length in (21, rows.HOPELESS * 20, rows.HOPELESS * 20 + 1, 10**6):
@@ -154,9 +155,11 @@ def test_paraphrases_share_the_work_on_their_answer() -> None:
     class Counted(Cleaner):
         calls = 0
 
-        def answer(self, text: str) -> tuple[str, list[tuple[str, str, str]]]:
+        def answer(
+            self, text: str, woken: int | None = None
+        ) -> tuple[str, list[tuple[str, str, str]]]:
             self.calls += 1
-            return super().answer(text)
+            return super().answer(text, woken)
 
     cleaner = Counted(SETTINGS.rules, False)
     row = Row("s", 1, {"questions": [["感冒？", "伤风？", "着凉？"]], "answers": ["喝水"]})

@@ -23,7 +23,9 @@ from medqa.data.shards import Shards
 from medqa.data.sources import Source
 from medqa.errors import CheckFailedError, ConfigError, DataError, StepError, TargetError
 
-SETTINGS = Settings(Limits(2, 100, 2, 1000), Rules(), privacy=True, segment_questions=False, seed=1)
+SETTINGS = Settings(
+    Limits(2, 100, 2, 1000), Rules().on, privacy=True, segment_questions=False, seed=1
+)
 COLUMNS = {
     "source": polars.String,
     "row": polars.UInt32,
@@ -237,7 +239,7 @@ def test_another_plan_empties_the_folder(
     assert stale.exists()
     settings = SETTINGS
     if change == "settings":
-        settings = Settings(SETTINGS.limits, Rules(whitespace=False), True, False, 1)
+        settings = Settings(SETTINGS.limits, Rules(whitespace=False).on, True, False, 1)
     elif change == "touched":
         os.utime(tmp_path / "x.jsonl", (1, 1))
     elif change == "tag":
@@ -273,6 +275,9 @@ def test_a_defect_of_ours_names_the_row(tmp_path: Path, monkeypatch: pytest.Monk
     def convert(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
+    monkeypatch.setattr(shards.worker, "convert_all", convert)
+    with pytest.raises(CheckFailedError, match=r"x\.jsonl, rows 1 to 3: ZeroDivisionError"):
+        run(tmp_path, write(tmp_path, "x.jsonl", line(1) + line(2) + line(4)))
     monkeypatch.setattr(shards.worker, "convert", convert)
     with pytest.raises(CheckFailedError, match=r"x\.jsonl, row 1: ZeroDivisionError"):
         run(tmp_path, write(tmp_path, "x.jsonl", line(3)))
@@ -336,7 +341,7 @@ def main(argv):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     shards.SHARD_BYTES = 20_000
-    settings = Settings(Limits(2, 100, 2, 1000), Rules(), True, False, 1)
+    settings = Settings(Limits(2, 100, 2, 1000), Rules().on, True, False, 1)
     source = Source(path=sys.argv[1], source="s")
     work = Path(sys.argv[2])
     shards.run([source], settings, work, workers=int(sys.argv[3]), label="test")

@@ -6,6 +6,7 @@ As in `medqa.data.mend`: no number, unit or dose changes, and no text is left wi
 import re
 
 from medqa.data.mend import ENDS, HAN, unless_empty
+from medqa.data.triggers import BLANKS, by_letter, woken_by
 
 _WHO = (
     r"(?:(?:亲爱的|尊敬的|这位|各位)*(?:\[姓名\])?(?:医生|医师|大夫|专家|教授|主任|老师|患者|"
@@ -34,7 +35,7 @@ _OPENING = (
     rf"{_PLEASANTRY}{_STOP}+)+"
 )
 _GREETING = re.compile(rf"(?:[{HAN}]{{1,2}}(?=(?:医生|大夫|主任|教授|老师){_HI}))?{_OPENING}")
-GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊这各")
+_GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊这各")
 _GREETING_INSIDE = re.compile(
     rf"(?:(?<=[{ENDS}：])|(?<=[0-9][.、，]))[^\S\n]?(?:{_WHO}?{_STOP}?{_HI}(?:[呀啊哦]|{_WHO})?"
     rf"(?:{_STOP}+|(?=[你您]的|建议|根据|考虑|针对))(?:{_PLEASANTRY}{_STOP}+)*)"
@@ -45,11 +46,10 @@ _GREETING_BETWEEN = re.compile(
     rf"主任)?(?<![比对为祝愿望给跟待向说声问句道都])(?<!为了)[您你]好(?:医生|大夫|专家)?)"
     rf"(?:(?=针对|根据|建议|请问|我|[您你]的)|[，,！!：:。]+)"
 )
-# What `greetings` changes begins with one of `GREETING_FIRST` or holds one of these.
-GREETING_TRIGGERS = ("好(?<=[您你们家午上]好)", "哈(?=喽)", "嗨")
 _ASKING = re.compile("怎么|怎样|什么|如何|吗|呢|哪|为何|么$")
 
 
+@woken_by("[您你们家午上]好", "哈喽", "嗨", first=_GREETING_FIRST)
 def greetings(text: str) -> str:
     """Opening courtesies go: ``你好，根据你说的情况，…`` → ``根据你说的情况，…``.
 
@@ -58,7 +58,7 @@ def greetings(text: str) -> str:
     ``这位朋友你好：…``, ``你好医生,我想咨询一下…``.
     """
     found = None
-    if text[:1] in GREETING_FIRST or "好" in text[:16]:
+    if text[:1] in _GREETING_FIRST or "好" in text[:16]:
         found = _GREETING.match(text)
     if found:
         text = unless_empty(text, text[found.end() :])
@@ -80,30 +80,36 @@ _LABELS = (
     "详细病情及咨询目的|病情及咨询目的|健康咨询描述|疾病描述"
 )
 _GAP = r"[^\S\n]*"
-# Each alternative begins with a letter, for the speed of the search; what must stand before a
-# label is looked at behind it.
+_SITE = _SITE_LABELS.split("|")
+# Headings of a form under which nothing stands; under others, 头孢 is what was tried.
+_FORM = (
+    "发病时间及原因",
+    f"治疗情况(?<![{HAN}]治疗情况)",
+    "曾经的?治疗情况(?:和效果)?",
+    "化验、?检查结果",
+)
+_NEXT_HEADING = "(?=发病时间及|治疗情况|曾经的?治疗|化验、?检查|想得到|$)"
+# What must stand before a label is looked at behind it.
 _LABEL = re.compile(
     "(?:"
-    + "|".join(f"{label}{_GAP}[：:]+" for label in _LABELS.split("|"))
-    + "|".join(["", *(f"【{_GAP}{label}{_GAP}】{_GAP}[：:]*" for label in _LABELS.split("|"))])
-    + "|".join(["", *(f"{label}(?=[您你]好)" for label in _SITE_LABELS.split("|"))])
-    + "|".join(
+    + by_letter(
         [
-            "",
+            *(f"{label}{_GAP}[：:]+" for label in _LABELS.split("|")),
+            f"【{_GAP}(?:{_LABELS}){_GAP}】{_GAP}[：:]*",
+            *(f"{label}(?=[您你]好)" for label in _SITE),
             *(
                 f"{label}(?:(?<=^.{{4}})|(?<=[{ENDS}].{{4}}))(?![是为的，,、。与和及如])"
-                for label in _SITE_LABELS.split("|")
+                for label in _SITE
             ),
+            "指导意见(?<![的些么何出供]指导意见)(?=建议)",
+            "意见建议(?<![的些么何出供]意见建议)(?<!指导意见建议)(?![的，、是])",
+            f"全部症状{_GAP}[：:]+",
+            *(f"{heading}{_GAP}[：:]+{_NEXT_HEADING}" for heading in _FORM),
+            "建议[：:](?<=^建议.)",
+            "见建议[：:](?<!意见建议.)",
         ]
     )
-    + r"|指导意见(?<![的些么何出供]指导意见)(?=建议)"
-    + r"|意见建议(?<![的些么何出供]意见建议)(?<!指导意见建议)(?![的，、是])"
-    + rf"|全部症状{_GAP}[：:]+"
-    # Headings of a form under which nothing stands; under others, 头孢 is what was tried.
-    + rf"|(?:发病时间及原因|治疗情况(?<![{HAN}]治疗情况)|曾经的?治疗情况(?:和效果)?|"
-    + rf"化验、?检查结果){_GAP}[：:]+(?=发病时间及|治疗情况|曾经的?治疗|化验、?检查|想得到|$)"
-    + r"|建议[：:](?<=^建议.)|见建议[：:](?<!意见建议.)|\|#\|"
-    + r")(?:[^\S\n]|[：:，,。；;、])*",
+    + r"|\|#\|)(?:[^\S\n]|[：:，,。；;、])*",
     re.M,
 )
 _ASKED = re.compile(r"(?:问题?|答案?|回答|回复|答复|提问|问答)[^\S\n]?[：:][^\S\n]*")
@@ -115,33 +121,33 @@ _EMPTY_LABEL = re.compile(
 _ENUMERATED = re.compile(
     r"(?:^|[。！？；\n])[（(]?(?:\d{1,2}|[一二三四五六七八九十]{1,2})[、.．）)]$"
 )
-# What `section_labels` changes begins with one of `LABEL_FIRST` or holds one of these.
-LABEL_FIRST = frozenset("问答回提")
-LABEL_TRIGGERS = (
-    *(rf"{colon}(?<=[析见议导问复答理述的状因况果）)\s]{colon})" for colon in "：:"),
-    "析(?<=[情例题]分析)",
-    "见(?<=指导意见)",
-    "议(?<=意见建议|指导建议)",
-    "导(?<=健康指导)",
-    "想(?=得到)",
+_ASKED_FIRST = frozenset("问答回提")
+
+
+@woken_by(
+    *(f"[析见议导问复答理述的状因况果）){BLANKS}]{colon}" for colon in "：:"),
+    "[情例题]分析",
+    "指导意见",
+    "[见导]建议",
+    "健康指导",
+    "想得到",
     "【",
-    r"\|(?=#\|)",
-    "曾(?=经治)",
-    "及(?<=病时间及)",
-    "疗(?<=治疗)(?=情况)",
-    "验(?<=化验)(?=、)",
-    "询(?<=医生询)",
-    "护(?<=生活护)",
+    "|#|",
+    "曾经治",
+    "病时间及",
+    "治疗情况",
+    "化验、",
+    "医生询",
+    "生活护",
+    first=_ASKED_FIRST,
 )
-
-
 def section_labels(text: str) -> str:
     """Labels such as ``病情分析：`` go, at the start and inside; what stands under them stays.
 
     A sentence that a label cut short gets its full stop. Real: ``…可以治疗呀意见建议：注意休息``
     → ``…可以治疗呀。注意休息``, ``想得到怎样的帮助：…`` in questions, ``…有关.|#|口服…``.
     """
-    asked = _ASKED.match(text) if text[:1] in LABEL_FIRST else None
+    asked = _ASKED.match(text) if text[:1] in _ASKED_FIRST else None
     mended = text[asked.end() :] if asked else text
     while True:
         before = mended
@@ -222,30 +228,6 @@ _CLOSING_HINT = re.compile(
         for verb in ("咨询", "提问", "追问", "联系", "留言", "问我", "沟通")
     )
 )
-# What `closing_wishes` changes holds one of these.
-CLOSING_TRIGGERS = (
-    "祝",
-    "望(?<=希望)(?=[^，。！？；：,.!?;:\\d\\n]{0,24}(?:帮|满意|早日|有用))",
-    "谢(?<=[谢感多]谢)",
-    "迎(?<=欢迎)",
-    "待(?<=期待)",
-    "满(?=意)",
-    "答(?<=回答)(?=[^。]{0,8}帮助)",
-    "采(?=纳)",
-    "评(?=价)",
-    "评(?<=[点好]评)",
-    "以(?=上(?:是|就是|关于))",
-    "兴(?<=高兴)(?=[能为帮])",
-    "尽(?=我所能)",
-    "服(?<=为[您你]服)(?=务)",
-    "答(?<=为[您你]解答)",
-    "答(?<=解答)(?=完毕)",
-    *(
-        rf"{word[-1]}(?<={word})(?=我|吗|[，。！？、,.!?~～…\s]|$)"
-        for word in ("咨询", "提问", "追问", "联系", "留言", "沟通")
-    ),
-    "问(?=我)",
-)
 _CLOSING_FIRST = (
     "首最顺谨恭并也同再衷在预祝以真希非十谢感多欢期如若要您你还有存很高我请麻望方是别记不对"
 )
@@ -258,6 +240,31 @@ _CLOSING = re.compile(
 )
 
 
+@woken_by(
+    "祝",
+    "希望",
+    "[谢感多]谢",
+    "欢迎",
+    "期待",
+    "满意",
+    "回答",
+    "采纳",
+    "评价",
+    "[点好]评",
+    "以上[是就关]",
+    "高兴[能为帮]",
+    "尽我所能",
+    "为[您你]服务",
+    "为[您你]解答",
+    "解答完毕",
+    "咨询",
+    "提问",
+    "追问",
+    "联系",
+    "留言",
+    "沟通",
+    "问我",
+)
 def closing_wishes(text: str) -> str:
     """Wishes and thanks that close an answer go, also where other sentences follow.
 
@@ -290,25 +297,13 @@ _CLOSING_PLEA = re.compile(
     rf"(?:(?>{_PLEA})(?:[，。！？；、,;!?~～…\s]|\.(?!\d))*+)++$"
 )
 _PLEA_HINT = re.compile("谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托")
-# What `question_courtesies` changes holds one of these.
-PLEA_TRIGGERS = (
-    "谢",
-    "求",
-    "急(?!性)",
-    "请(?!问)",
-    "望",
-    "盼",
-    "麻(?=烦)",
-    "期(?=待)",
-    "线(?<=在线)(?=等)",
-    "拜(?=托)",
-)
 _THANKS_INSIDE = re.compile(
     rf"(?<![说声句道])([，,、]?)(?:谢谢|感谢|多谢)(?:(?:您|你|医生|大夫|专家|了|啦|各位|"
     rf"大家)*[。！!，,~～]+|(?=补充))(?=[{HAN}])"
 )
 
 
+@woken_by("谢", "求", "急[^性]", "请[^问]", "望", "盼", "麻烦", "期待", "在线等", "拜托")
 def question_courtesies(text: str) -> str:
     """Pleas and thanks that close a question go: ``…怎么办？谢谢医生`` → ``…怎么办？``.
 

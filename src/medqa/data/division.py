@@ -162,7 +162,7 @@ def _evaluation(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     from medqa.data.clean import Cleaner
     from medqa.data.normal import canonical
 
-    cleaner = Cleaner(recipe.rules, recipe.privacy)
+    cleaner = Cleaner(recipe.rules.on, recipe.privacy)
     for source in recipe.decontaminate:
         for row in sources.read(source):
             for question in rows.questions(row, source.schemas):

@@ -6,28 +6,32 @@ The name of a rule is the reason in the list of rejects. Cheap checks come first
 import re
 
 from medqa.data.normal import canonical, normalise
+from medqa.data.triggers import BLANKS, EDGE, woken_by
 
 # Possessive: with plain repeats, twenty links and a Chinese character took 12 seconds.
 LINKS = re.compile(
     r"(?:[<(\"']*+(?:(?:https?|ftp):)?(?://|www\.)[\x21-\x7e]++\s*+)++", re.IGNORECASE
 )
-_LINK_STARTS = frozenset("<(\"'hHfFwW/")
+_STARTS = "<(\"'hHfFwW/"
+_LINK_STARTS = frozenset(_STARTS)
 
 
+@woken_by(f"{EDGE}[{BLANKS}{_STARTS}]")  # also where blanks are yet to go
 def url_answer(question: str, answer: str) -> bool:
     """The answer is nothing but links, as in all but five rows of huatuo_consultation_qa."""
     return answer[:1] in _LINK_STARTS and LINKS.fullmatch(answer) is not None
 
 
+_OPEN_ENDS = ("，", ",", "、", "：", ":", "（", "(", "【", "[", "《", "“", "‘")
+
+
+@woken_by(*(f"{mark}{EDGE}" for mark in _OPEN_ENDS))
 def truncated_answer(question: str, answer: str) -> bool:
     """The answer breaks off: it ends in a comma, a colon or an opening bracket.
 
     Real: ``…建议用豆奶代替，``, ``过敏少见（``, ``可大致分为三个阶段：``.
     """
     return answer.endswith(_OPEN_ENDS)
-
-
-_OPEN_ENDS = ("，", ",", "、", "：", ":", "（", "(", "【", "[", "《", "“", "‘")
 
 
 def echo_answer(question: str, answer: str) -> bool:
@@ -72,9 +76,8 @@ _FARMED = (
 )
 _FARM = f"(?:{_FARMED})"
 # A character of every word for an animal above; most questions hold none.
-_ANIMAL_HINT = re.compile(
-    "[狗猫犬兔鼠猪牛羊鸡鸭龟宠鹦兽泰金哈熊博娃柯牧雪阿萨拉狮巴斗贵獒罗偶英短]"
-)
+_ANIMALS = "[狗猫犬兔鼠猪牛羊鸡鸭龟宠鹦兽泰金哈熊博娃柯牧雪阿萨拉狮巴斗贵獒罗偶英短]"
+_ANIMAL_HINT = re.compile(_ANIMALS)
 # Each pattern of animals below wants one of these.
 _ANIMAL = re.compile(f"{_PETS}|{_FARMED}|兽医|动物医院|猪场")
 _ILL = (
@@ -127,6 +130,7 @@ _PET_PATIENT = re.compile(
 )
 
 
+@woken_by(_ANIMALS)  # in the question
 def off_topic(question: str, answer: str) -> bool:
     """An animal is the patient: ``我家金毛最近两天不吃不喝``. Bitten or allergic people stay.
 
@@ -212,6 +216,67 @@ _OURS = re.compile(
 )
 
 
+# Of a number as `_NUMBER_HINT` knows them: patterns take the digits of every script for digits.
+_DIGITS = "".join(filter(str.isdecimal, map(chr, range(1 << 16))))
+_NEXT_DIGIT = f"[{_DIGITS} -]"
+
+
+@woken_by(  # in the answer
+    "[",
+    f"[0-9]{_NEXT_DIGIT}{_NEXT_DIGIT}{_NEXT_DIGIT}",
+    "点击",
+    "[在热专]线",
+    "按[动钮]",
+    "详情",
+    "网[站址]",
+    "官网",
+    "主页",
+    "页面",
+    "免费",
+    "关注[我医]",
+    "[微V]信",
+    "QQ",
+    "扣扣",
+    "公众号",
+    "二维码",
+    "加我",
+    "图标",
+    "对话框",
+    "名片",
+    "[我本]院",
+    "我们[医中这]",
+    "本中心",
+    "我科",
+    "签约治",
+    "无效退",
+    "治不好退",
+    "不收费",
+    "秘方",
+    "包治",
+    "保证[治根]",
+    "全国[知著最前唯领]",
+    "国[内际][知领一先]",
+    "居[全国][国内]",
+    "享誉",
+    "首[家创]",
+    "唯一一家",
+    "品牌医院",
+    "定点医院",
+    "重点专科",
+    "位居",
+    "名列",
+    "治愈率",
+    "有效率",
+    "治疗率",
+    "独[创家]",
+    "引进",
+    "团队",
+    "[亲坐]诊",
+    "欢迎",
+    "我[门专号出]",
+    "我的[门专号出]",
+    "加号",
+)
 def advertisement(question: str, answer: str) -> bool:
     """The answer advertises: a number to call, ``点击左侧咨询``, ``我院引进…``, ``位居全国前列``.
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 
-from medqa.config import nearest
 from medqa.data.rows import (
     FILE_CUT_SHORT,
     HUATUO,
@@ -229,6 +228,8 @@ def columns(stretch: Stretch, header: Sequence[str]) -> list[str]:
             f"add to its source: columns: {{question: NAME, answer: NAME}}"
         )
     (keys,) = stretch.schemas
+    from medqa.config import nearest  # loads pydantic
+
     asked = [name for name in (keys.question, keys.answer, keys.department) if name is not None]
     absent = [f"{name!r}{nearest(name, header)}" for name in asked if name not in header]
     raise DataError(f"{stretch.name} has no column {', '.join(absent)} (found: {names})")

@@ -8,6 +8,8 @@ stays a greeting.
 import html
 import re
 
+from medqa.data.triggers import EDGE, UNPRINTABLE, woken_by
+
 HAN = "\u3400-\u9fff"
 ENDS = "。！？…!?；\n"  # after these a sentence may begin
 
@@ -40,6 +42,7 @@ _BLANK_BEFORE = re.compile(r" (?=[，。！？；：、（）《》【】])")
 _BLANK_AFTER = re.compile(r"([，。！？；：、（）《》【】]) ")
 
 
+@woken_by("&")
 def html_entities(text: str) -> str:
     """HTML entities become their characters: ``血压&lt;90`` → ``血压<90``, ``&amp;nbsp;`` → blank.
 
@@ -55,6 +58,7 @@ def html_entities(text: str) -> str:
     return text
 
 
+@woken_by("<")
 def html_tags(text: str) -> str:
     """HTML tags go, ``<br>`` and ``<p>`` become line breaks; ``血压<90`` and ``<18岁`` stay.
 
@@ -67,6 +71,7 @@ def html_tags(text: str) -> str:
     return _TAG.sub(_blank_between_digits, _BREAK_TAG.sub("\n", text))
 
 
+@woken_by(UNPRINTABLE, "\ufffd")
 def invisible(text: str) -> str:
     """Control characters, zero-width ones and replacement characters (U+FFFD) go.
 
@@ -78,6 +83,7 @@ def invisible(text: str) -> str:
     return _CONTROL.sub(_blank_between_digits, text)
 
 
+@woken_by("[０-９Ａ-Ｚａ-ｚ]", "[0-9A-Za-z][％．／－＋]")
 def half_width(text: str) -> str:
     """Full-width letters and digits become half-width: ``维生素Ｅ`` → ``维生素E``.
 
@@ -94,6 +100,7 @@ def half_width(text: str) -> str:
     return _FULL_WIDTH_SIGN.sub(_half, text)
 
 
+@woken_by(UNPRINTABLE, " ")
 def whitespace(text: str) -> str:
     """Each run of blanks becomes one, empty lines go, and so do blanks beside ，。：（）.
 
@@ -124,9 +131,12 @@ _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
 _WAVES = re.compile(r"[~～]{2,}")
 _STRAY = re.compile(r"^(?:[，。、；：！？,;:!?]|\.(?!\d))+[^\S\n]*", re.M)
 _STRAY_END = re.compile(r"(?<=[。！？])[“‘（【《(\[]+$")
+_STRAY_FIRST = frozenset("，。、；：！？,;:!?.")
+_OPENING_MARKS = "“‘（【《(["
 _ESCAPED_QUOTES = re.compile(r'\\"+|"(?="[^"])(?!""")')
 
 
+@woken_by("(", "[,;:!?]", ".[^0-9a-z.．]", "．")
 def han_punctuation(text: str) -> str:
     """Half-width punctuation beside Han characters becomes full-width.
 
@@ -142,6 +152,7 @@ def han_punctuation(text: str) -> str:
     return text
 
 
+@woken_by(f"{_STOP}{_STOP}", f"{_STOP} {_STOP}", "~~", "～～")
 def repeated_punctuation(text: str) -> str:
     """Runs of punctuation become one mark: ``！！！`` → ``！``, ``。，`` → ``。``; ``……`` stays.
 
@@ -151,6 +162,7 @@ def repeated_punctuation(text: str) -> str:
     return _WAVES.sub("～", text) if "~~" in text or "～～" in text else text
 
 
+@woken_by('\\"', '""', "\n", *(f"{mark}{EDGE}" for mark in _OPENING_MARKS), first=_STRAY_FIRST)
 def stray_punctuation(text: str) -> str:
     r"""Punctuation that begins a text or a line goes, and an opening quote left at the very end.
 
@@ -158,15 +170,9 @@ def stray_punctuation(text: str) -> str:
     """
     if '\\"' in text or '""' in text:
         text = _ESCAPED_QUOTES.sub(_blank_between_digits, text)
-    if text[:1] in STRAY_FIRST or "\n" in text:
+    if text[:1] in _STRAY_FIRST or "\n" in text:
         text = unless_empty(text, _STRAY.sub("", text))
-    return _STRAY_END.sub("", text) if text[-1:] in _OPENING_MARKS else text
-
-
-_OPENING_MARKS = frozenset("“‘（【《([")
-# What `stray_punctuation` changes begins with one of `STRAY_FIRST` or holds one of these.
-STRAY_FIRST = frozenset("，。、；：！？,;:!?.")
-STRAY_TRIGGERS = ('"', "\n", *(rf"\{mark}\Z" for mark in sorted(_OPENING_MARKS)))
+    return _STRAY_END.sub("", text) if text.endswith(tuple(_OPENING_MARKS)) else text
 
 
 def unless_empty(text: str, mended: str) -> str:

@@ -252,20 +252,20 @@ _SOMEBODY = re.compile(
 )
 
 _OPENING = f"[{''.join(sorted(_OPENERS))}]"
-# What begins with one character of these a text must hold for `names` to find anything.
+# One of these a text must hold for `names` to find anything.
 TRIGGERS = (
-    "医(?=生|师)",
-    "夫(?<=大夫)",
-    "师(?<=老师)",
-    "任(?<=主任)",
-    "授(?<=教授)",
-    "士(?<=[护女]士)",
-    "先(?=生)",
-    f"患(?=[者儿]{_OPENING})",
-    f"姓(?=名{_OPENING})",
-    f"叫(?<=我叫)(?={_OPENING})",
-    f"人(?<=病人)(?={_OPENING})",
-    f"联(?=系人{_OPENING})",
-    f"户(?=名{_OPENING})",
+    "医[生师]",
+    "大夫",
+    "老师",
+    "主任",
+    "教授",
+    "[护女]士",
+    "先生",
+    f"患[者儿]{_OPENING}",
+    f"姓名{_OPENING}",
+    f"我叫{_OPENING}",
+    f"病人{_OPENING}",
+    f"系人{_OPENING}",
+    f"户名{_OPENING}",
     "某",
 )

@@ -6,6 +6,15 @@ clusters only, and takes courtesies and filler words away as well.
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from medqa.data.triggers import EDGE, Joined, Triggers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def normalise(text: str) -> str:
@@ -54,6 +63,37 @@ def canonical_of(key: str) -> str:
     if bare[-1:] in _CLOSING_ENDS:
         bare = _CLOSING.sub("", bare)
     return bare or key
+
+
+def keys_of(texts: Sequence[str], together: Joined) -> list[bytes]:
+    """Returns `normalise` of each text, in UTF-8.
+
+    Args:
+        texts: At least one.
+        together: The same, joined.
+    """
+    kept, small = _tables()
+    # The first edge parts nothing; the others part the texts again.
+    places = together.places[1:]
+    chars = small.take(places, mode="clip").compress(kept.take(places, mode="clip"))
+    folded = chars.tobytes().decode("utf-16-le", "surrogatepass")
+    keys = folded.encode("utf-8", "surrogatepass").split(EDGE.encode())
+    for place, hard in enumerate(_HARD.of_all(together)):
+        if hard:
+            keys[place] = normalise(texts[place]).encode()
+    return keys[: len(texts)]
+
+
+@cache
+def _tables() -> "tuple[NDArray[np.bool_], NDArray[np.uint16]]":
+    """Character to whether it is no mark, and to its small letter; of a text without `_HARD`."""
+    import numpy as np
+
+    kept = np.ones(1 << 16, bool)
+    kept[list(map(ord, _MARKS))] = False
+    small = np.arange(1 << 16).astype("<u2")
+    small[ord("A") : ord("Z") + 1] += ord("a") - ord("A")
+    return kept, small
 
 
 def _without_marks(text: str) -> str:
@@ -116,6 +156,19 @@ _SIMPLE = re.compile(
     rf"(?:(?<![0-9%])|(?![{_MARKS}]++[0-9])))*+"
 )
 _CAPITAL = re.compile("[A-Z]")
+# What a text that `_SIMPLE` does not know holds one of; so may a few that it knows.
+_OTHER = f"[^\u4e00-\u9fff{_MARKS}0-9A-Za-z%./-]"
+_HARD = Triggers(
+    {
+        "hard": (
+            _OTHER,
+            *("[^0-9]%", "%[.%/-]"),
+            *("[^0-9][.-]", "[.-][^0-9]"),
+            *("[^0-9A-Za-z]/", "/[^0-9A-Za-z]"),
+            f"[0-9%][{_MARKS}][{_MARKS}0-9]",
+        )
+    }
+)
 _NOT_HAN = re.compile(r"([^\u4e00-\u9fff]+)")
 _MIDDLE, _START, _END = _Runs("一", "一"), _Runs("", "一"), _Runs("一", "")
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z\u3400-\u9fff])[ ,:.~*]+(?=[a-z\u3400-\u9fff])")

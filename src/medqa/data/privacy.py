@@ -22,7 +22,7 @@ from types import MappingProxyType
 from medqa.data.names import TRIGGERS as NAME_TRIGGERS
 from medqa.data.names import Span, may_hold_names, names
 
-__all__ = ["DESCRIPTIONS", "PLACEHOLDERS", "TRIGGERS", "mask", "may_hold_numbers"]
+__all__ = ["DESCRIPTIONS", "PLACEHOLDERS", "TRIGGERS", "mask"]
 
 PLACEHOLDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -93,22 +93,17 @@ _WEI = re.compile("微(?:[xX:：号]|(?<=加微))")
 _LATIN = re.compile(r"[vVwW](?:[xX信号:：]|e[iIcC]|(?<=[加+微薇＋➕][vV])|(?<=[加+＋➕] [vV]))")
 
 
-# What begins with one character of these a text must hold, or numbers, for `mask` to find anything.
+# One of these a text must hold for `mask` to find anything.
 TRIGGERS = (
     "@",
-    "信(?<=[微威维徽vV]信)",
-    "微(?=[xX:：号])",
-    "微(?<=加微)",
+    "[微威维徽vV]信",
+    "微[xX:：号]",
+    "加微",
     "薇",
     *"vVwW",
+    "[0-9][0-9][0-9][0-9]",
     *NAME_TRIGGERS,
 )
-_FOUR_DIGITS = re.compile("[0-9][0-9][0-9][0-9]")
-
-
-def may_hold_numbers(text: str) -> bool:
-    """Tells whether `text` holds so many digits that they could be someone's number."""
-    return _FOUR_DIGITS.search(text) is not None
 
 
 def _spans(text: str) -> list[Span]:

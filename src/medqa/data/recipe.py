@@ -135,7 +135,7 @@ class Recipe(Strict):
         )
         return Settings(
             limits=limits,
-            rules=self.rules,
+            rules=self.rules.on,
             privacy=self.privacy,
             segment_questions=self.segment_questions,
             seed=self.seed,

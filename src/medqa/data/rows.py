@@ -11,8 +11,8 @@ import orjson
 from xxhash import xxh3_64_intdigest
 
 from medqa.data.normal import canonical_of, normalise
-from medqa.data.rules import Rules
 from medqa.data.split import rank
+from medqa.data.triggers import ALL
 
 if TYPE_CHECKING:  # a data YAML is checked without it
     from medqa.data.clean import Change, Cleaner
@@ -80,14 +80,14 @@ class Settings:
 
     Attributes:
         limits: The lengths that are allowed.
-        rules: Cleaning rules by name, each on or off.
+        rules: Names of the cleaning rules that are on.
         privacy: Replace personal data with placeholders.
         segment_questions: Cut the questions into words and drop stop words.
         seed: Of the order.
     """
 
     limits: Limits
-    rules: Rules
+    rules: tuple[str, ...]
     privacy: bool
     segment_questions: bool
     seed: int
@@ -181,6 +181,47 @@ class Rejection(NamedTuple):
         return pair_id(self.source, self.row, self.part)
 
 
+class Answer(NamedTuple):
+    """A mended answer: its text, the hash of its key, what changed it, what it wakes."""
+
+    text: str
+    key: int
+    changes: "list[Change]"
+    woken: int
+
+
+class Question(NamedTuple):
+    """A mended question: its text, its key and the hash of that, what changed it, what it wakes."""
+
+    text: str
+    key: str
+    hash: int
+    changes: "list[Change]"
+    woken: int
+
+
+class Known(NamedTuple):
+    """Texts that were worked on before, and what became of each: itself, or the reason against it.
+
+    Attributes:
+        answers: Raw answer to what is left of it.
+        questions: The same of questions.
+    """
+
+    answers: dict[str, str | Answer]
+    questions: dict[str, str | Question]
+
+    def answer(self, raw: Any, settings: Settings, cleaner: "Cleaner") -> str | Answer:
+        """Returns what becomes of an answer."""
+        found = self.answers.get(raw) if isinstance(raw, str) else None
+        return _answer(raw, settings, cleaner) if found is None else found
+
+    def question(self, raw: Any, settings: Settings, cleaner: "Cleaner") -> str | Question:
+        """Returns what becomes of a question."""
+        found = self.questions.get(raw) if isinstance(raw, str) else None
+        return _question(raw, settings, cleaner) if found is None else found
+
+
 def pair_id(source: str, row: int, part: int) -> str:
     """Returns the id by which a pair is traced to its raw row."""
     return f"{source}:{row}" + (f"#{part}" if part else "")
@@ -201,39 +242,62 @@ def convert(
         settings: The lengths that are allowed, the rules, the seed.
         cleaner: Made from `settings`; it is given because making one takes longer than using it.
     """
-    pairs, department = _pairs(row, schemas)
+    return outcomes(row, *pairs_of(row, schemas), settings, cleaner, Known({}, {}))
+
+
+def outcomes(
+    row: Row,
+    pairs: list[tuple[Any, Any]] | str,
+    department: str,
+    settings: Settings,
+    cleaner: "Cleaner",
+    known: Known,
+) -> list[Record | Rejection]:
+    """Returns what becomes of the pairs of a row.
+
+    Args:
+        row: The row.
+        pairs: Its pairs, or the reason against all.
+        department: Its department.
+        settings: As in `convert`.
+        cleaner: As in `convert`.
+        known: What is known of texts; the others are worked on here.
+    """
     if isinstance(pairs, str):
         return [Rejection(row.source, row.number, 0, pairs, row.excerpt)]
-    outcomes: list[Record | Rejection] = []
+    found: list[Record | Rejection] = []
     before: Any = object()
-    answer: str | _Answer = ""  # paraphrases share an answer, which is cleaned once
+    answer: str | Answer = ""  # paraphrases share an answer, which is cleaned once
     for part, (raw_question, raw_answer) in enumerate(pairs):
         if raw_answer is not before:
-            before, answer = raw_answer, _answer(raw_answer, settings, cleaner)
+            before, answer = raw_answer, known.answer(raw_answer, settings, cleaner)
+        made: str | tuple[str, int, str, list[Change]]
         if isinstance(answer, str):
-            outcomes.append(Rejection(row.source, row.number, part, answer, row.excerpt))
+            made = answer
+        else:
+            question = known.question(raw_question, settings, cleaner)
+            made = _pair(question, answer, settings, cleaner)
+        if isinstance(made, str) or isinstance(answer, str):
+            found.append(Rejection(row.source, row.number, part, str(made), row.excerpt))
             continue
-        found = _pair(raw_question, answer, settings, cleaner)
-        if isinstance(found, str):
-            outcomes.append(Rejection(row.source, row.number, part, found, row.excerpt))
-            continue
-        question, text, question_key, answer_key, compared, changes = found
-        outcomes.append(
+        text, key, compared, changes = made
+        place = rank(settings.seed, key, answer.key)
+        found.append(
             Record(
                 row.source,
                 row.number,
                 part,
-                question,
                 text,
+                answer.text,
                 department,
-                question_key,
-                answer_key,
+                key,
+                answer.key,
                 compared,
-                rank(settings.seed, question_key, answer_key),
+                place,
                 changes,
             )
         )
-    return outcomes
+    return found
 
 
 def questions(row: Row, schemas: Sequence[Keys]) -> Iterator[str]:
@@ -246,7 +310,7 @@ def questions(row: Row, schemas: Sequence[Keys]) -> Iterator[str]:
             yield from (question for question in group if isinstance(question, str))
 
 
-def _pairs(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] | str, str]:
+def pairs_of(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] | str, str]:
     """Returns the questions with their answers, or the reason against all; and the department."""
     if row.problem:
         return row.problem, ""
@@ -273,60 +337,79 @@ def _pairs(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] | s
     return pairs, department
 
 
-class _Answer(NamedTuple):
-    text: str
-    key: int
-    changes: "list[Change]"
-
-
-def _answer(answer: Any, settings: Settings, cleaner: "Cleaner") -> str | _Answer:
+def _answer(answer: Any, settings: Settings, cleaner: "Cleaner") -> str | Answer:
     """Returns the cleaned answer, or the reason against it."""
     if not isinstance(answer, str | None):
         return WRONG_TYPE
-    answer = answer or ""
+    mended = mended_answer(answer or "", settings, cleaner)
+    if isinstance(mended, str):
+        return mended
+    text, changes = mended
+    key = normalise(text)
+    return Answer(text, xxh3_64_intdigest(key.encode()), changes, ALL) if key else EMPTY_ANSWER
+
+
+def _question(question: Any, settings: Settings, cleaner: "Cleaner") -> str | Question:
+    """Returns the cleaned question, or the reason against it."""
+    if not isinstance(question, str | None):
+        return WRONG_TYPE
+    mended = mended_question(question or "", settings, cleaner)
+    if isinstance(mended, str):
+        return mended
+    text, changes = mended
+    key = normalise(text)  # a text of punctuation alone asks nothing
+    if not key:
+        return EMPTY_QUESTION
+    return Question(text, key, xxh3_64_intdigest(key.encode()), changes, ALL)
+
+
+def mended_answer(
+    answer: str, settings: Settings, cleaner: "Cleaner", woken: int | None = None
+) -> "str | tuple[str, list[Change]]":
+    """Returns the mended answer and what changed it, or the reason against it."""
     # First of all, so that `links` need not look at what else is wrong with such a row.
     if cleaner.refuses_link(answer):
         return URL_ANSWER
     most = settings.limits.max_answer
     if len(answer) > HOPELESS * most:
         return ANSWER_TOO_LONG
-    text, changes = cleaner.answer(answer)
-    if len(text) > most:
-        return ANSWER_TOO_LONG
-    key = normalise(text)
-    return _Answer(text, xxh3_64_intdigest(key.encode()), changes) if key else EMPTY_ANSWER
+    mended = cleaner.answer(answer, woken)
+    return ANSWER_TOO_LONG if len(mended[0]) > most else mended
+
+
+def mended_question(
+    question: str, settings: Settings, cleaner: "Cleaner", woken: int | None = None
+) -> "str | tuple[str, list[Change]]":
+    """Returns the mended question and what changed it, or the reason against it."""
+    most = settings.limits.max_question
+    if len(question) > HOPELESS * most:
+        return QUESTION_TOO_LONG
+    mended = cleaner.question(question, woken)
+    return QUESTION_TOO_LONG if len(mended[0]) > most else mended
 
 
 def _pair(
-    question: Any, answer: _Answer, settings: Settings, cleaner: "Cleaner"
-) -> str | tuple[str, str, int, int, str, "list[Change]"]:
-    """Returns cleaned texts, keys, what is compared, and changes, or the reason against a pair."""
-    if not isinstance(question, str | None):
-        return WRONG_TYPE
-    question, limits = question or "", settings.limits
-    if len(question) > HOPELESS * limits.max_question:
-        return QUESTION_TOO_LONG
-    question, changes = cleaner.question(question)
-    if len(question) > limits.max_question:
-        return QUESTION_TOO_LONG
-    key = normalise(question)
-    if not key:  # a text of punctuation alone asks nothing
-        return EMPTY_QUESTION
-    objection = cleaner.objection(question, answer.text)
+    question: str | Question, answer: Answer, settings: Settings, cleaner: "Cleaner"
+) -> "str | tuple[str, int, str, list[Change]]":
+    """Returns question, hash of its key, what is compared, and changes; or the reason against."""
+    if isinstance(question, str):
+        return question
+    limits, text, found = settings.limits, question.text, question.hash
+    objection = cleaner.objection(text, answer.text, question.woken | answer.woken)
     if objection:
         return objection
-    if len(question) < limits.min_question:
+    if len(text) < limits.min_question:
         return QUESTION_TOO_SHORT
     if len(answer.text) < limits.min_answer:
         return ANSWER_TOO_SHORT
-    compared = canonical_of(key)
+    compared = canonical_of(question.key)
     if settings.segment_questions:
         from medqa.data.words import segment  # loads jieba
 
-        question = segment(question)
-        key = normalise(question)
-    changes = changes + answer.changes
-    return question, answer.text, xxh3_64_intdigest(key.encode()), answer.key, compared, changes
+        text = segment(text)
+        found = xxh3_64_intdigest(normalise(text).encode())
+    changes = question.changes + answer.changes
+    return text, found, compared, changes
 
 
 def _only(value: Any) -> Any:

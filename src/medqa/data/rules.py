@@ -43,3 +43,8 @@ class Rules(Strict):
     echo_answer: bool = True
     off_topic: bool = True
     advertisement: bool = True
+
+    @property
+    def on(self) -> tuple[str, ...]:
+        """The names of the rules that are on; workers get these, who need no pydantic for them."""
+        return tuple(name for name, on in self if on)

@@ -31,6 +31,7 @@ SHARD_BYTES = 4 << 20  # of rows that are no links: a second of work
 PLAN = "plan.json"
 # The modules of this room that decide what becomes of a row.
 CODE = (
+    "bulk",
     "clean",
     "courtesies",
     "drop",
@@ -41,11 +42,11 @@ CODE = (
     "normal",
     "privacy",
     "rows",
-    "rules",
     "shards",
     "sources",
     "split",
     "tables",
+    "triggers",
     "unpacking",
     "words",
     "worker",

@@ -3,7 +3,7 @@
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,6 +16,7 @@ import orjson
 from xxhash import xxh3_64
 
 from medqa.data import privacy
+from medqa.data.bulk import convert_all
 from medqa.data.clean import Cleaner
 from medqa.data.formats import Stretch, blocks, ending, json_row, read
 from medqa.data.links import Sieve
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
 EXAMPLES = 3  # of each rule
 EXAMPLE_CHARS = 500
 BATCH_RECORDS = 20_000  # in memory before they go to the table
+BATCH_BYTES = 1 << 18  # of rows that are looked at together
+ROW_BYTES = 1_000  # what is taken for the size of a row of a table
 BUFFER_BYTES = 1 << 18
 PARTIAL = ".partial"
+
+Lines = bytes | memoryview  # of the list of rejects
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,28 +140,26 @@ def _convert(shard: Shard, table: BinaryIO, rejects: BinaryIO) -> _Books:
     stretch, settings = shard.stretch, shard.settings
     books, cleaner = _Books(), Cleaner(settings.rules, settings.privacy)
     sieve = None
-    if stretch.format == ".jsonl" and settings.rules.url_answer and Sieve.fits(stretch.schemas):
+    if stretch.format == ".jsonl" and URL_ANSWER in settings.rules and Sieve.fits(stretch.schemas):
         sieve = Sieve(stretch.source)
-    rows = _sifted(stretch, sieve, rejects) if sieve else read(stretch)
     with _Table(table) as records:
-        for row in rows:
-            try:
-                outcomes = convert(row, stretch.schemas, settings, cleaner)
-            except Exception as error:
-                raise CheckFailedError(
-                    f"{stretch.name}, row {row.number}: {error!r}; this is a defect of medqa, "
-                    "report it with that row"
-                ) from error
-            books.rows += 1
-            books.pairs += len(outcomes)
-            for outcome in outcomes:
-                if isinstance(outcome, Record):
-                    records.append(outcome)
-                    if outcome.changes:
-                        books.change(outcome, settings.privacy)
-                else:
-                    books.reasons[outcome.reason] += 1
-                    rejects.write(_line(outcome, settings.privacy))
+        for batch in _batches(_sifted(stretch, sieve) if sieve else read(stretch)):
+            found = iter(_converted([r for r in batch if isinstance(r, Row)], shard, cleaner))
+            for row in batch:
+                if not isinstance(row, Row):
+                    rejects.write(row)
+                    continue
+                outcomes = next(found)
+                books.rows += 1
+                books.pairs += len(outcomes)
+                for outcome in outcomes:
+                    if isinstance(outcome, Record):
+                        records.append(outcome)
+                        if outcome.changes:
+                            books.change(outcome, settings.privacy)
+                    else:
+                        books.reasons[outcome.reason] += 1
+                        rejects.write(_line(outcome, settings.privacy))
         books.kept = records.count
     if sieve and sieve.taken:
         books.rows += sieve.taken
@@ -167,8 +170,45 @@ def _convert(shard: Shard, table: BinaryIO, rejects: BinaryIO) -> _Books:
     return books
 
 
-def _sifted(stretch: Stretch, sieve: Sieve, rejects: BinaryIO) -> Iterator[Row]:
-    """Yields the rows of JSON lines but those that the sieve takes."""
+def _converted(batch: list[Row], shard: Shard, cleaner: Cleaner) -> list[list[Record | Rejection]]:
+    """Returns the outcomes of each row.
+
+    Raises:
+        CheckFailedError: A row met a defect of ours.
+    """
+    stretch, settings = shard.stretch, shard.settings
+    try:
+        return convert_all(batch, stretch.schemas, settings, cleaner)
+    except Exception as error:
+        culprit, rows = error, f"rows {batch[0].number} to {batch[-1].number}"
+        for row in batch:  # which of them was it?
+            try:
+                convert(row, stretch.schemas, settings, cleaner)
+            except Exception as its_own:
+                culprit, rows = its_own, f"row {row.number}"
+                break
+        raise CheckFailedError(
+            f"{stretch.name}, {rows}: {culprit!r}; this is a defect of medqa, "
+            "report it with that row"
+        ) from culprit
+
+
+def _batches(rows: Iterable[Row | Lines]) -> Iterator[list[Row | Lines]]:
+    """Yields rows, and lines that are finished, in their order, as many as are worth their work."""
+    batch: list[Row | Lines] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row) if not isinstance(row, Row) else len(row.text or b"") or ROW_BYTES
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _sifted(stretch: Stretch, sieve: Sieve) -> Iterator[Row | Lines]:
+    """Yields the rows of JSON lines, but lines of the list of rejects for those the sieve takes."""
     number = stretch.first
     for block, complete in blocks(stretch):
         if not complete:
@@ -182,7 +222,7 @@ def _sifted(stretch: Stretch, sieve: Sieve, rejects: BinaryIO) -> Iterator[Row]:
                 if row is not None:
                     yield row
             else:
-                rejects.write(piece)
+                yield piece
         number = sieve.number
     yield from ending(stretch)
 
