@@ -1,9 +1,9 @@
 # medqa: every step of the pipeline. `make` alone prints this list.
 #
-#   RECIPE=chatglm3-6b   or tiny: the folder under configs/ that train, export, compare and chat use
+#   RECIPE=chatglm3-6b   or tiny: the folder under configs/ that train, export, compare, evaluate, chat use
 #   DATA=huatuo          the YAML under configs/data/ that `make data` converts and data-preview shows
 #   HUB=huggingface      or modelscope: where model and data come from
-#   ARGS="key=value"     overrides for train, export and compare
+#   ARGS="key=value"     overrides for train, export, compare and evaluate
 #   OVERWRITE=1          replace a result that was made from other inputs
 #   HOST=127.0.0.1 PORT=7860   of the web UI
 
@@ -24,7 +24,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 pytho
 	$(p) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format model data data-preview train export compare chat webui clean
+.PHONY: help install demo test lint format model data data-preview train export compare evaluate chat webui clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -80,6 +80,9 @@ export: $(INSTALLED) ## merge RECIPE's adapter into its base model
 compare: $(INSTALLED) ## base and tuned answers side by side, and a report
 	@$(RUN)compare.py configs/$(RECIPE)/compare.yaml $(ARGS) $(FLAGS)
 
+evaluate: $(INSTALLED) ## medical examinations of RECIPE, base and tuned
+	@$(RUN)evaluate.py configs/$(RECIPE)/evaluate.yaml --hub $(HUB) $(ARGS) $(FLAGS)
+
 chat: $(INSTALLED) ## talk to the tuned model in the terminal
 	@$(VENV)/bin/llamafactory-cli chat configs/$(RECIPE)/chat.yaml
 
@@ -87,4 +90,4 @@ webui: $(INSTALLED) ## LlamaBoard in the browser, pre-filled
 	@$(RUN)webui.py --host $(HOST) --port $(PORT)
 
 clean: ## remove what the demo made
-	rm -rf models/tiny-original models/tiny models/tiny-med saves/tiny outputs/compare/tiny data/processed/sample
+	rm -rf models/tiny-original models/tiny models/tiny-med saves/tiny outputs/compare/tiny outputs/compare/.tiny.journal outputs/evaluate/tiny data/processed/sample

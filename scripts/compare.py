@@ -3,7 +3,8 @@
     python scripts/compare.py configs/tiny/compare.yaml [key=value ...] [--overwrite]
     python scripts/compare.py configs/chatglm3-6b/compare.yaml --question 饮酒以后可以服用西地那非吗
 
-With --question only the answers are printed; without it the report is written too.
+With --question only the answers are printed; without it the report is written too, and the exit
+code is 1 where the gate of the YAML does not hold.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.question:
         print(run.ask(args.config, args.overrides, args.question))
     else:
-        print(run.compare(args.config, args.overrides, overwrite=args.overwrite))
+        found = run.compare(args.config, args.overrides, overwrite=args.overwrite)
+        print(found.text, flush=True)
+        found.require_passed()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Fixtures that all rooms share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,3 +26,20 @@ def shared() -> Path:
             pytest.fail("../shared is absent, and here it must be there")
         pytest.skip("needs ../shared (real ChatGLM3 tokenizer and Huatuo rows), absent here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("scripts", "pyproject.toml", "constraints.txt", "Makefile", "README.md"):
+        (folder / name).symlink_to(root / name)
+    shutil.copytree(root / "configs", folder / "configs")
+    for name in ("sample", "example"):
+        shutil.copytree(root / "data" / name, folder / "data" / name)
+    return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def demo(demo_project: Project) -> str:
+    """What ``make demo`` prints."""
+    return demo_project.make("demo")

@@ -12,7 +12,7 @@ from medqa import cli
 from medqa.errors import CheckFailedError, ConfigError, MedqaError, MissingInputError, TargetError
 
 SCRIPTS = sorted(p.name for p in (Path(__file__).parents[1] / "scripts").glob("*.py"))
-TAKES_CONFIG = ("compare", "convert", "export", "make_tiny", "train")
+TAKES_CONFIG = ("compare", "convert", "evaluate", "export", "make_tiny", "train")
 
 
 def launch(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -123,6 +123,7 @@ def test_a_config_error(root: Path, script: str, problem: str) -> None:
     config = {
         "compare.py": "configs/tiny/compare.yaml",
         "convert.py": "configs/data/sample.yaml",
+        "evaluate.py": "configs/tiny/evaluate.yaml",
         "export.py": "configs/tiny/export.yaml",
         "make_tiny.py": "configs/tiny/make_tiny.yaml",
         "train.py": "configs/tiny/lora_sft.yaml",

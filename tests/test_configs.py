@@ -17,14 +17,22 @@ import yaml
 from pydantic import BaseModel
 
 from medqa import config
+from medqa.compare.exams_plan import EvaluatePlan, ExamTask
 from medqa.compare.plan import ComparePlan
+from medqa.compare.probes import ProbeFile
 from medqa.data.recipe import Recipe
 from medqa.model.tiny import TinyConfig
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("chatglm3-6b", "tiny")
 DATA = ("example_other_domain", "huatuo", "paper", "sample")
-PATHS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.y*ml"))
+# Folders whose files are read through another config, not launched.
+PARTS = {
+    "probes": ("drug_facts", "emergencies", "general"),
+    "exams": ("ceval", "cmb", "cmexam", "cmmlu", "open_answer", "statements"),
+}
+ALL = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.y*ml"))
+PATHS = [path for path in ALL if Path(path).parent.name not in PARTS]
 
 # What reads a file, by its name: one of our schemas, or LLaMA-Factory's arguments for a purpose.
 READERS: dict[str, type[BaseModel] | str] = {
@@ -32,6 +40,7 @@ READERS: dict[str, type[BaseModel] | str] = {
     "export": "infer",
     "chat": "infer",
     "compare": ComparePlan,
+    "evaluate": EvaluatePlan,
     "make_tiny": TinyConfig,
 }
 
@@ -63,12 +72,16 @@ DIFFERENT = {
         "adapter_name_or_path",
         "test_file",
         "test_rows",
+        "answer_rows",
         "cutoff_len",
+        "probes",
         "questions",
         "max_new_tokens",
         "batch_size",
+        "gate",
         "output_dir",
     },
+    "evaluate": {"model_name_or_path", "adapter_name_or_path", "exams", "batch_size", "output_dir"},
 }
 
 
@@ -99,10 +112,22 @@ def test_these_are_all() -> None:
         sorted(
             [f"configs/data/{name}.yaml" for name in DATA]
             + [f"configs/{recipe}/{name}.yaml" for recipe in RECIPES for name in DIFFERENT]
+            + [f"configs/{part}/{name}.yaml" for part, names in PARTS.items() for name in names]
             + ["configs/tiny/make_tiny.yaml"]
         )
-        == PATHS
+        == ALL
     )
+
+
+@pytest.mark.parametrize("path", sorted(set(ALL) - set(PATHS)))
+def test_a_part_loads_and_its_head_names_real_files(path: str) -> None:
+    schema = ProbeFile if "/probes/" in path else ExamTask
+    assert config.load(ROOT / path, [], schema)
+    text = head(path)
+    named = re.findall(r"(?:scripts|configs|data/sample)/[\w./-]+\.(?:py|yaml|jsonl)", text)
+    assert named, "the head says what reads it"
+    for file in named:
+        assert (ROOT / file).is_file(), file
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -155,7 +180,7 @@ def test_the_head_is_true(path: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_folder_agrees_with_itself(recipe: str) -> None:
     sft = raw(recipe, "lora_sft")
-    for name in ("export", "chat", "compare"):
+    for name in ("export", "chat", "compare", "evaluate"):
         values = raw(recipe, name)
         assert values["adapter_name_or_path"] == sft["output_dir"], name
         assert values["model_name_or_path"] == sft["model_name_or_path"], name
@@ -171,7 +196,8 @@ def test_a_folder_agrees_with_itself(recipe: str) -> None:
 
 
 def test_no_two_recipes_write_to_one_place() -> None:
-    keys = {"lora_sft": "output_dir", "export": "export_dir", "compare": "output_dir"}
+    keys = dict.fromkeys(("lora_sft", "compare", "evaluate"), "output_dir")
+    keys["export"] = "export_dir"
     places = [raw(recipe, name)[key] for recipe in RECIPES for name, key in keys.items()]
     assert len(set(places)) == len(places)
 
@@ -215,7 +241,7 @@ def test_the_first_question_is_the_source_papers() -> None:
 def test_the_webui_and_the_makefile_know_the_same_recipes() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^RECIPE \?= chatglm3-6b$", makefile, re.M)
-    for name in ("lora_sft", "export", "compare", "chat"):
+    for name in ("lora_sft", "export", "compare", "evaluate", "chat"):
         assert f"configs/$(RECIPE)/{name}.yaml" in makefile
 
 

@@ -1,80 +1,39 @@
 """The whole path as a user runs it: ``make demo``, then the same steps on other data."""
 
-import json
 import re
-import shutil
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.project import Project
+
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Project:
-    """A project folder of its own beside the checkout: same code and configs, nothing made yet."""
-
-    root: Path
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=800)
-        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return done
-
-    def make(self, *words: str) -> str:
-        environment = Path(sys.prefix)
-        # The environment that runs the tests is the one to use, however it was installed.
-        installed = ("-o", str(environment / ".installed"), f"VENV={environment}")
-        return self.run("make", *installed, *words).stdout
-
-    def script(self, name: str, *words: str, check: bool = True) -> str:
-        done = self.run(sys.executable, f"scripts/{name}.py", *words, check=check)
-        return done.stdout + done.stderr
-
-    def json(self, path: str) -> dict:
-        return json.loads((self.root / path).read_text(encoding="utf-8"))
-
-    def lines(self, path: str) -> list[dict]:
-        text = (self.root / path).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("scripts", "pyproject.toml", "constraints.txt", "Makefile", "README.md"):
-        (folder / name).symlink_to(root / name)
-    shutil.copytree(root / "configs", folder / "configs")
-    for name in ("sample", "example"):
-        shutil.copytree(root / "data" / name, folder / "data" / name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDQA_ROOT", str(folder))
-        yield Project(folder)
-
-
-@pytest.fixture(scope="module")
-def demo(project: Project) -> str:
-    """What ``make demo`` prints."""
-    return project.make("demo")
+@pytest.fixture
+def project(demo_project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("MEDQA_ROOT", str(demo_project.root))
+    return demo_project
 
 
 def test_it_learns_medicine_and_forgets_little(project: Project, demo: str) -> None:
     report = project.json("outputs/compare/tiny/report.json")
-    medical, general = report["facts"]["medical"], report["facts"]["general"]
-    assert medical["asked"] >= 100
-    assert medical["base"] <= 0.10 * medical["asked"]
-    assert medical["tuned"] >= 0.80 * medical["asked"]
-    assert general["base"] >= 0.95 * general["asked"]
-    assert general["tuned"] >= 0.90 * general["asked"]
-    assert report["test_loss"]["tuned"] < 0.5 * report["test_loss"]["base"]
+    medical, general = (report["probes"][name]["total"] for name in ("medical", "general"))
+    assert medical["rows"] >= 100
+    assert medical["base"] <= 0.10 * medical["rows"]
+    assert medical["tuned"] >= 0.80 * medical["rows"]
+    assert general["base"] >= 0.95 * general["rows"]
+    assert general["tuned"] >= 0.90 * general["rows"]
+    perplexity = report["metrics"][0]
+    assert perplexity["name"] == "perplexity"
+    assert perplexity["tuned"] < 0.2 * perplexity["base"]
+    assert report["verdict"]["outcome"] == "better"
+    assert report["verdict"]["en"] in demo
     for side in ("base", "tuned"):
-        assert f"{medical[side] / medical['asked']:.1%}" in demo
-        assert f"{report['test_loss'][side]:.3f}" in demo
+        assert f"{medical[side] / medical['rows']:.1%}" in demo
+        assert f"{perplexity[side]:.2f}" in demo
     assert "outputs/compare/tiny/report.html" in demo
-    assert "saves/tiny/lora/sft/training_loss.png" in demo
     assert "s a step" in demo
 
 
@@ -133,10 +92,13 @@ def test_without_replay_it_forgets(project: Project, demo: str) -> None:
     commands = re.findall(r"^python scripts/(\w+)\.py (.*noreplay.*)$", readme, re.MULTILINE)
     assert [name for name, _ in commands] == ["convert", "train", "compare"]
     for name, words in commands:
-        project.script(name, *words.split())
-    facts = project.json("outputs/compare/noreplay/report.json")["facts"]
-    assert facts["medical"]["tuned"] >= 0.8 * facts["medical"]["asked"]
-    assert facts["general"]["tuned"] <= 0.5 * facts["general"]["asked"]
+        printed = project.script(name, *words.split(), check=name != "compare")
+    assert "error: the gate fails: " in printed
+    assert "keep.general (required: " in printed
+    probes = project.json("outputs/compare/noreplay/report.json")["probes"]
+    medical, general = probes["medical"]["total"], probes["general"]["total"]
+    assert medical["tuned"] >= 0.8 * medical["rows"]
+    assert general["tuned"] <= 0.5 * general["rows"]
 
 
 def test_a_killed_demo_trusts_nothing_half_made(project: Project, demo: str) -> None:
@@ -194,10 +156,10 @@ def test_real_rows_go_all_the_way(project: Project, demo: str, shared: Path) -> 
         "compare",
         "RECIPE=tiny",
         f"ARGS={adapter} test_file=data/processed/real/test.jsonl test_rows=40 cutoff_len=512 "
-        "probes={} output_dir=outputs/compare/real",
+        "answer_rows=10 probes={} gate={} output_dir=outputs/compare/real",
     )
-    loss = project.json("outputs/compare/real/report.json")["test_loss"]
-    assert loss["tuned"] < loss["base"]
+    perplexity = project.json("outputs/compare/real/report.json")["metrics"][0]
+    assert perplexity["tuned"] < perplexity["base"]
 
 
 def test_another_domain_goes_the_same_way_by_its_yaml_alone(project: Project, demo: str) -> None:
@@ -213,7 +175,7 @@ def test_another_domain_goes_the_same_way_by_its_yaml_alone(project: Project, de
     assert adapter in compare[1]
     project.script("export", "configs/tiny/export.yaml", adapter, "export_dir=models/tiny-finance")
     project.script(compare[0], *compare[1].split())
-    loss = project.json("outputs/compare/finance/report.json")["test_loss"]
-    assert loss["tuned"] < 0.8 * loss["base"]
+    perplexity = project.json("outputs/compare/finance/report.json")["metrics"][0]
+    assert perplexity["tuned"] < 0.5 * perplexity["base"]
     preview = project.script("preview_data", config)
     assert preview.count("<|assistant|>") == 10

@@ -39,6 +39,13 @@ WANTED = {
     "model-00001-of-00001.safetensors",
     "model.safetensors.index.json",
 }
+# What the repositories of examinations hold, all in one, beside what nobody asked for.
+EXAM = {
+    **{name: name.encode() * 100 for _, names in hub.EXAMS.values() for name in names},
+    "README.md": b"# card",
+    "cmmlu.py": b"raise SystemExit('remote code ran')",
+    "CMB-Exam/CMB-train/CMB-train-merge.json": b"[]",
+}
 ROWS = '{"questions":"头痛怎么办","answers":"多休息"}\n'.encode() * 1000
 BIG = "model-00001-of-00001.safetensors"
 
@@ -58,6 +65,11 @@ class StandIn(ThreadingHTTPServer):
             "someone/bins": {k: v for k, v in MODEL.items() if "safetensors" not in k},
             "FreedomIntelligence/huatuo26M-testdatasets": {"test_datasets.jsonl": ROWS},
             "FreedomIntelligence/huatuo_knowledge_graph_qa": {"train_datasets.jsonl": ROWS},
+            **{
+                repository: dict(EXAM)
+                for ids, _ in hub.EXAMS.values()
+                for repository in ids.values()
+            },
         }
         self.status = 200
         self.lies: dict[str, bytes] = {}
@@ -419,3 +431,54 @@ def test_a_hub_without_the_file_is_said(server: StandIn, tmp_path: Path) -> None
         hub.download_file("someone/finance", tmp_path / "data/raw/f/qa.jsonl", "huggingface")
     with pytest.raises(ConfigError, match="'finance' is not owner/name"):
         hub.download_file("finance", tmp_path / "qa.jsonl", "huggingface")
+
+
+@pytest.mark.parametrize("name", hub.HUBS)
+def test_examinations_come_with_their_folders_and_nothing_else(
+    server: StandIn, tmp_path: Path, root: Path, name: hub.Hub
+) -> None:
+    known = [exam for exam, (ids, _) in hub.EXAMS.items() if name in ids]
+    done = launch(root, "exams", *known, "--hub", name)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "data/raw/exams"
+    for exam in known:
+        files = {file.relative_to(folder / exam).as_posix() for file in _files(folder / exam)}
+        assert files == {*hub.EXAMS[exam][1], hub.RECORD}
+        for file in hub.EXAMS[exam][1]:
+            assert (folder / exam / file).read_bytes() == EXAM[file]
+    assert {file.name for file in folder.iterdir()} == set(known), "no folder of a download is left"
+    fetched = [file for method, file, _ in server.log if method == "GET"]
+    assert not set(fetched) & {"cmmlu.py", "CMB-Exam/CMB-train/CMB-train-merge.json"}
+    server.log.clear()
+    assert "up to date: data/raw/exams/cmb" in launch(root, "exams", "cmb", "--hub", name).stdout
+    assert not server.log
+
+
+def test_examinations_that_are_not_there(server: StandIn) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'cmmlu'"):
+        hub.download_exam("cmmu", "huggingface")
+    with pytest.raises(ConfigError, match="not known on modelscope; run with --hub huggingface"):
+        hub.download_exam("cmexam", "modelscope")
+    server.repositories["haonan-li/cmmlu"] = {f"test/{n}.parquet": b"x" for n in range(67)}
+    with pytest.raises(DownloadError, match=r"holds no cmmlu_v1_0_1\.zip .* and 47 more\)"):
+        hub.download_exam("cmmlu", "huggingface")
+
+
+def test_an_evaluation_fetches_what_it_names(server: StandIn, tmp_path: Path, root: Path) -> None:
+    """Then it looks at the files, which here are not what they must be."""
+    task = tmp_path / "configs/exams/cmb.yaml"
+    task.parent.mkdir(parents=True)
+    task.write_bytes((root / "configs/exams/cmb.yaml").read_bytes())
+    script, config = root / "scripts/evaluate.py", root / "configs/chatglm3-6b/evaluate.yaml"
+    rest = [f"exams.{exam}=null" for exam in hub.EXAMS if exam != "cmb"]
+    done = subprocess.run(
+        [sys.executable, script, config, *rest], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout.startswith("data/raw/exams/cmb: 2 files")
+    assert "CMB-val-merge.json has no question that can be asked (1 broken_row)" in done.stderr
+    assert not (tmp_path / "data/raw/exams/cmmlu").exists()
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

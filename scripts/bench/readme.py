@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from medqa.compare import run
 
     root = paths.project_root()
-    shown = run.compare("configs/tiny/compare.yaml").rpartition("\nup to date")[0]
+    shown = run.compare("configs/tiny/compare.yaml").text.rpartition("\nup to date")[0]
     block = f"<!-- demo -->\n```\n{shown}\n```\n<!-- /demo -->"
     for name in ("README.md", "README_zh.md"):
         text = (root / name).read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from medqa.paths import project_root
 RUNS = 5
 CONFIGS = {
     "compare": "configs/tiny/compare.yaml",
+    "evaluate": "configs/tiny/evaluate.yaml",
     "convert": "configs/data/sample.yaml",
     "export": "configs/tiny/export.yaml",
     "make_tiny": "configs/tiny/make_tiny.yaml",

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from medqa.errors import ConfigError
 from medqa.paths import config_file, shown
 
+UNSHOWN = "unshown"  # type of a PydanticCustomError about a value in which a secret may stand
+
 
 class Strict(BaseModel):
     """Base of our own schemas: unknown keys are errors, values do not change."""
@@ -204,7 +206,10 @@ def _problem(error: dict[str, Any], schema: type[BaseModel]) -> str:
         return f"unknown key {name!r}{nearest(where[-1], _names(schema, where[:-1]))}"
     if error["type"] == "missing":
         return f"missing key {name!r}"
-    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r}"
+    if not where:  # keys that do not go together: the message names them
+        return str(error["msg"])
+    said = f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return said if error["type"] == UNSHOWN else f"{said}, found {error['input']!r}"
 
 
 def _names(schema: type[BaseModel], path: list[str]) -> list[str]:

@@ -82,6 +82,19 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def locked_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens `path` for reading and appending, made when absent, and keeps other processes out.
+
+    Raises:
+        TargetError: Another process is at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        _lock(file.fileno(), path, path)
+        yield file
+
+
 def require_empty(target: Path) -> None:
     """Raises TargetError if `target` is a file or a folder that holds anything."""
     if target.is_dir() and not any(target.iterdir()):

@@ -4,10 +4,11 @@ It is written last, so a killed step leaves no record, and a step whose record i
 in inputs and config is up to date.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,15 @@ def is_current(
         (path.parent / name).is_file() and (path.parent / name).stat().st_size == size
         for name, size in record.get("outputs", {}).items()
     )
+
+
+def code(room: Path, without: Set[str] = frozenset()) -> str:
+    """Returns a digest of the modules in the folder `room`, but for those named in `without`.
+
+    Part of the settings of a step whose rules decide its result: another rule, another result.
+    """
+    files = sorted(file for file in room.glob("*.py") if file.stem not in without)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def versions() -> dict[str, str]:

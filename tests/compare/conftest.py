@@ -22,11 +22,13 @@ PLAN: dict[str, Any] = {
     "adapter_name_or_path": ADAPTER,
     "test_file": "data/processed/sample/test.jsonl",
     "test_rows": 3,
+    "answer_rows": 2,
     "cutoff_len": 256,
     "probes": {"medical": "data/sample/probes.jsonl"},
     "questions": QUESTIONS[:2],
     "max_new_tokens": 4,
     "batch_size": 2,
+    "gate": {"loop_rate": 1.0},
     "output_dir": "outputs/compare/tiny",
 }
 

@@ -1,4 +1,4 @@
-"""What is asked, and when an answer is right."""
+"""Which keys go together, and what is read."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,18 @@ from typing import Any
 import pytest
 
 from medqa.compare import plan
-from medqa.compare.plan import Probe
-from medqa.errors import DataError, MissingInputError
+from medqa.compare.plan import ComparePlan, Predictions
+from medqa.config import validate
+from medqa.errors import ConfigError, DataError, MissingInputError
 
 from .conftest import lines
 
-FILE = "data/sample/probes.jsonl"
+ADAPTER = {"model_name_or_path": "m", "adapter_name_or_path": "a"}
+MODELS = {"model_name_or_path": "m", "tuned_model_name_or_path": "t"}
+SERVER = {"base_url": "http://127.0.0.1:1/v1", "model": "x"}
+ENDPOINTS = {"endpoints": {"base": SERVER, "tuned": SERVER}}
+PREDICTIONS = {"predictions": {"base": "b.jsonl", "tuned": "t.jsonl"}}
+REST = {"test_file": "t.jsonl", "output_dir": "o"}
 
 
 @pytest.fixture(autouse=True)
@@ -20,113 +26,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def row(kind: str, expect: str, question: str = "？") -> dict[str, str]:
-    return {"kind": kind, "question": question, "expect": expect}
-
-
-def probes(folder: Path, *rows: Any) -> list[Probe]:
-    lines(folder / FILE, list(rows))
-    return plan.read_probes(FILE)
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ("它是抗生素。", True),
-        ("抗生素", True),
-        ("它是抗 生\n素。", True),
-        ("", False),
-        ("它是药。", False),
-        ("它是止痛药。", False),
-        ("它是抗生素，也是止痛药。", False),  # names a value of another probe of the kind
-        ("它是抗生素，治感冒。", True),  # a value of another kind is no matter
-    ],
-)
-def test_passes(folder: Path, answer: str, right: bool) -> None:
-    first, *_ = probes(folder, row("class", "抗生素"), row("class", "止痛药"), row("use", "感冒"))
-    assert first.passes(answer) is right
-
-
-@pytest.mark.parametrize(
-    ("expect", "answer"),
-    [
-        ("120", "请拨打１２０。"),
-        ("（慎用）", "(慎用)"),
-        ("B12", "维生素Ｂ１２"),
-        ("１０mg", "每次 10 mg"),
-        ("维生素 C", "维生素　C"),
-    ],
-)
-def test_full_width_forms_and_spaces(folder: Path, expect: str, answer: str) -> None:
-    assert probes(folder, row("a", expect))[0].passes(answer)
-
-
-def test_a_value_that_is_part_of_another(folder: Path) -> None:
-    short, long = probes(folder, row("use", "心绞痛"), row("use", "不稳定型心绞痛"))
-    assert short.others == {"不稳定型心绞痛"}
-    assert long.others == set()
-    assert short.passes("治心绞痛")
-    assert not short.passes("治不稳定型心绞痛"), "names the other"
-    assert long.passes("治不稳定型心绞痛")
-    assert not long.passes("治心绞痛")
-
-
-def test_one_value_asked_in_several_ways_is_no_mistake(folder: Path) -> None:
-    found = probes(folder, row("use", "感冒", "一？"), row("use", "感冒", "二？"))
-    assert [p.question for p in found] == ["一？", "二？"]
-    assert all(p.passes("治感冒") and not p.others for p in found)
-    width = probes(folder, row("dose", "10mg"), row("dose", "１０ｍｇ"))
-    assert all(p.passes("10mg") for p in width), "the same value, written in two ways"
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        b"{",
-        b"",
-        b"3",
-        b"[]",
-        b"null",
-        b'{"kind": "a", "question": "b"}',
-        b'{"kind": "a", "question": "b", "expect": 3}',
-        b'{"kind": "a", "question": "b", "expect": null}',
-        '{"kind": "感冒"}'.encode("gb18030"),
-        b"\xff\xfe\x00",
-    ],
-    ids=repr,
-)
-def test_a_bad_line_is_named(folder: Path, bad: bytes) -> None:
-    lines(folder / FILE, [row("a", "b")])
-    with (folder / FILE).open("ab") as out:
-        out.write(bad + b"\n")
-    with pytest.raises(DataError, match=r"^data/sample/probes.jsonl line 2: expected an object wi"):
-        plan.read_probes(FILE)
-
-
-def test_a_probe_that_any_answer_would_pass(folder: Path) -> None:
-    with pytest.raises(DataError, match="line 2: 'expect' is empty"):
-        probes(folder, row("a", "b"), row("a", " 　"))
-
-
-def test_no_probes(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"probes.jsonl has no probes"):
-        probes(folder)
-
-
 @pytest.mark.parametrize(
     ("path", "command"),
     [
-        (FILE, "run: python scripts/make_sample.py"),
         ("data/processed/huatuo/test.jsonl", "scripts/convert.py configs/data/huatuo.yaml"),
-        ("mine/probes.jsonl", "mine/probes.jsonl does not exist"),
+        ("mine/test.jsonl", "mine/test.jsonl does not exist"),
     ],
 )
 def test_an_absent_file_says_what_makes_it(path: str, command: str) -> None:
-    for read in (plan.read_probes, lambda p: plan.read_pairs(p, 1)):
-        with pytest.raises(MissingInputError) as error:
-            read(path)
-        assert command in str(error.value)
-        assert "configs/data/mine.yaml" not in str(error.value)
+    with pytest.raises(MissingInputError) as error:
+        plan.read_pairs(path, 1)
+    assert command in str(error.value)
+    assert "configs/data/mine.yaml" not in str(error.value)
 
 
 def test_pairs(folder: Path) -> None:
@@ -152,3 +63,112 @@ def test_no_pairs(folder: Path) -> None:
     lines(folder / "t.jsonl", [])
     with pytest.raises(DataError, match=r"t\.jsonl has no rows"):
         plan.read_pairs("t.jsonl", 1)
+
+
+def checked(values: dict[str, Any]) -> ComparePlan:
+    return validate(values, ComparePlan, "compare.yaml")
+
+
+@pytest.mark.parametrize(
+    ("who", "way"),
+    [
+        (ADAPTER | REST, "adapter"),
+        (MODELS | REST, "models"),
+        (ENDPOINTS | REST, "endpoints"),
+        (PREDICTIONS | {"output_dir": "o"}, "predictions"),
+    ],
+)
+def test_four_ways_to_say_who_answers(who: dict[str, Any], way: str) -> None:
+    assert checked(who).way == way
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (REST, "expected one of adapter_name_or_path, tuned_model_name_or_path, endpoints and pre"),
+        (ADAPTER | MODELS | REST, "found adapter_name_or_path and tuned_model_name_or_path"),
+        (REST | {"adapter_name_or_path": "a"}, "wants the base beside it, model_name_or_path"),
+        (ENDPOINTS | REST | {"model_name_or_path": "m"}, "is not read beside endpoints"),
+        (PREDICTIONS | REST, "take out probes, questions and test_file"),
+        (ADAPTER | {"output_dir": "o"}, "missing key 'test_file'"),
+        (
+            ADAPTER | REST | {"test_rows": 5, "answer_rows": 6},
+            "answer_rows 6 is more than test_row",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        checked(values)
+    assert says in str(error.value)
+    assert str(error.value).startswith("compare.yaml: ")
+    assert "{" not in str(error.value), "the file is not repeated"
+
+
+@pytest.mark.parametrize(
+    ("who", "gate", "says"),
+    [
+        (
+            ADAPTER,
+            {"keep": {"generl": 1}},
+            "'generl' is no set of 'probes'; did you mean 'general'",
+        ),
+        (ADAPTER, {"least": {"x": 0.5}}, "gate.least: 'x' is no set of 'probes'"),
+        (ENDPOINTS, {"perplexity_p": 0.05}, "no perplexity is measured on endpoints"),
+        (ADAPTER, {"judge_p": 0.05}, "there is no 'judge'"),
+    ],
+)
+def test_a_gate_that_asks_for_what_is_not_measured(
+    who: dict[str, Any], gate: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        checked(who | REST | {"probes": {"general": "g.yaml"}, "gate": gate})
+    assert says in str(error.value)
+
+
+def test_a_gate_over_categories_wants_probes() -> None:
+    with pytest.raises(ConfigError, match=r"gate\.category_loss: there are no 'probes'"):
+        checked(ADAPTER | REST | {"gate": {"category_loss": 0}})
+
+
+def prediction(prompt: str, predict: str, label: str = "l") -> dict[str, str]:
+    return {"prompt": prompt, "predict": predict, "label": label}
+
+
+def read_two(folder: Path, base: list[Any], tuned: list[Any]) -> list[tuple[str, str, str, str]]:
+    lines(folder / "b.jsonl", base)
+    lines(folder / "t.jsonl", tuned)
+    return plan.read_predictions(Predictions(**PREDICTIONS["predictions"]))
+
+
+def test_predictions(folder: Path) -> None:
+    base = [prediction("一", "旧", "答"), prediction("二", "")]
+    tuned = [prediction("一", "新", "答"), prediction("二", "有")]
+    assert read_two(folder, base, tuned) == [("一", "答", "旧", "新"), ("二", "l", "", "有")]
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "says"),
+    [
+        (
+            [prediction("同", "a"), prediction("高血压能停药吗？", "a")],
+            [prediction("同", "b"), prediction("高血脂能停药吗？", "b")],
+            "line 2: the two files do not answer the same questions: prompt is '高血压能停药吗？' "
+            "in b.jsonl and '高血脂能停药吗？' in t.jsonl",
+        ),
+        ([prediction("问", "a", "甲")], [prediction("问", "a", "乙")], "line 1: .*label is '甲'"),
+        (
+            [prediction("长" * 50 + "甲", "a")],
+            [prediction("长" * 50 + "甲乙", "a")],
+            "prompt is '…长{14}甲' in b.jsonl and '…长{14}甲乙' in",
+        ),
+        ([prediction("问", "a")] * 2, [prediction("问", "a")], "b.jsonl has 2 rows and t.jsonl 1"),
+        ([], [], "b.jsonl has no rows"),
+        ([{"prompt": "问"}], [], "expected an object with the strings prompt, predict, label"),
+    ],
+)
+def test_files_that_do_not_answer_the_same(
+    folder: Path, base: list[Any], tuned: list[Any], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        read_two(folder, base, tuned)

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,8 @@ RECORD = "manifest.json"
 REJECTS = "rejects.jsonl"
 STAGES = 4  # divide, write, report, check
 COPY_BYTES = 16 << 20
+# Modules that decide no row.
+LOOKS = {"card", "chat", "examples", "figures", "preview", "report", "sample"}
 
 
 def convert(config: str | Path, overrides: Sequence[str] = (), *, overwrite: bool = False) -> str:
@@ -56,7 +57,8 @@ def convert(config: str | Path, overrides: Sequence[str] = (), *, overwrite: boo
     sources.require(read)
     inputs = provenance.digest(*(file for source in read for file in source.files))
     # The code belongs to it: another rule gives another result.
-    settings = recipe.model_dump(exclude=set(WORKING)) | {"code": _code()}
+    code = provenance.code(Path(__file__).parent, without=LOOKS)
+    settings = recipe.model_dump(exclude=set(WORKING)) | {"code": code}
     if provenance.is_current(target / RECORD, step="convert", inputs=inputs, config=settings):
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed at its very end
         restored = registry.register(entries, overwrite=overwrite)
@@ -125,13 +127,6 @@ def _write(
     }
     notes = [f"WARNING: {note}" for note in done.books["notes"]]
     return facts, "\n".join([*notes, ledger.table()])
-
-
-def _code() -> str:
-    """Returns a digest of the code that decides the result."""
-    looks = {"card", "chat", "examples", "figures", "preview", "report", "sample"}
-    files = sorted(f for f in Path(__file__).parent.glob("*.py") if f.stem not in looks)
-    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _table(tables: Sequence[Path]) -> "pl.DataFrame":

@@ -21,6 +21,31 @@ DATA: Mapping[str, tuple[str, ...]] = {
 }
 """Data set to the files without which it is of no use; its other JSON lines come along."""
 
+EXAMS: Mapping[str, tuple[Mapping[Hub, str], tuple[str, ...]]] = {
+    "cmmlu": (
+        {"huggingface": "haonan-li/cmmlu", "modelscope": "modelscope/cmmlu"},
+        ("cmmlu_v1_0_1.zip",),
+    ),
+    "ceval": (
+        {"huggingface": "ceval/ceval-exam", "modelscope": "opencompass/ceval-exam"},
+        ("ceval-exam.zip",),
+    ),
+    "cmb": (
+        {"huggingface": "FreedomIntelligence/CMB", "modelscope": "FreedomIntelligence/CMB"},
+        (
+            "CMB-Exam/CMB-val/CMB-val-merge.json",
+            "CMB-Exam/CMB-test/CMB-test-choice-question-merge.json",
+        ),
+    ),
+    # Published on GitHub (williamliujl/CMExam); this copy of its test split is by someone else.
+    "cmexam": ({"huggingface": "fzkuji/CMExam"}, ("test.json",)),
+}
+"""Our name of an examination to its id on each hub that has it, and the files it takes.
+
+The ids were read in public code and pages in 2026 and not tried; a hub that holds something else is
+told by the names and the hashes that it lists.
+"""
+
 KNOWN: Mapping[tuple[str, str], tuple[int, str]] = {
     ("huatuo_encyclopedia_qa", "train_datasets.jsonl"): (604_103_775, "d89c034a"),
     ("huatuo_knowledge_graph_qa", "train_datasets.jsonl"): (148_347_165, "7716b468"),

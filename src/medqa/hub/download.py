@@ -16,7 +16,7 @@ from medqa.config import nearest
 from medqa.errors import ConfigError, DataError, DownloadError, TargetError
 from medqa.files import sha256
 from medqa.hub import transfer
-from medqa.hub.catalogue import DATA, DATA_OWNER, KNOWN, MODELS, REFUSED, Hub
+from medqa.hub.catalogue import DATA, DATA_OWNER, EXAMS, HUBS, KNOWN, MODELS, REFUSED, Hub
 from medqa.hub.transfer import RemoteFile, Repository
 from medqa.paths import resolve, shown
 
@@ -74,7 +74,7 @@ def download_data(name: str, hub: Hub) -> Path:
 
     def choose(files: list[RemoteFile]) -> list[RemoteFile]:
         _require(repository, files, DATA[name])
-        return [f for f in files if f.path.endswith(".jsonl")]
+        return [f for f in _at_the_root(files) if f.path.endswith(".jsonl")]
 
     return _download(repository, resolve("data/raw") / name, choose)
 
@@ -102,9 +102,42 @@ def download_file(repo_id: str, file: Path, hub: Hub) -> Path:
 
     def choose(files: list[RemoteFile]) -> list[RemoteFile]:
         _require(repository, files, [file.name])
-        return [f for f in files if _DATA_FILE.search(f.path)]
+        return [f for f in _at_the_root(files) if _DATA_FILE.search(f.path)]
 
     return _download(repository, file.parent, choose)
+
+
+def download_exam(name: str, hub: Hub) -> Path:
+    """Fetches the files of an examination, and no others of its repository.
+
+    Args:
+        name: One of EXAMS.
+        hub: Where from.
+
+    Returns:
+        ``data/raw/exams/<name>``, with the folders that the repository has.
+
+    Raises:
+        ConfigError: There is no such examination, or not on `hub`.
+        DownloadError: It could not be fetched, or what came is not what the hub lists.
+        TargetError: A file that is not the published one lies there already.
+    """
+    if name not in EXAMS:
+        raise ConfigError(
+            "download exams",
+            [f"unknown examination {name!r}{nearest(name, EXAMS)} ({', '.join(EXAMS)})"],
+        )
+    ids, wanted = EXAMS[name]
+    if hub not in ids:
+        elsewhere = " or ".join(f"--hub {other}" for other in HUBS if other in ids)
+        raise ConfigError("download exams", [f"{name} is not known on {hub}; run with {elsewhere}"])
+    repository = Repository(ids[hub], "dataset", hub)
+
+    def choose(files: list[RemoteFile]) -> list[RemoteFile]:
+        _require(repository, files, wanted)
+        return [f for f in files if f.path in wanted]
+
+    return _download(repository, resolve("data/raw/exams") / name, choose)
 
 
 def _download(
@@ -119,12 +152,13 @@ def _download(
     staging = folder.with_name(f".{folder.name}.download")
     try:
         revision, listed = transfer.listing(repository)
-        wanted = choose([f for f in listed if "/" not in f.path])
+        wanted = choose(listed)
         hashes = dict(_present(repository, folder, wanted))
         missing = [f for f in wanted if f.path not in hashes]
         if missing:
             _require_space(missing, staging)
-            staging.mkdir(parents=True, exist_ok=True)
+            for file in missing:
+                (staging / file.path).parent.mkdir(parents=True, exist_ok=True)
             transfer.fetch(repository, revision, missing, staging)
             hashes |= _verified(repository, missing, staging)
     except Exception as error:
@@ -133,6 +167,7 @@ def _download(
         raise transfer.explained(error, repository) from error
     folder.mkdir(parents=True, exist_ok=True)
     for file in missing:
+        (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
         (staging / file.path).replace(folder / file.path)
     provenance.write(
         record,
@@ -146,12 +181,18 @@ def _download(
         sha256=hashes,
     )
     shutil.rmtree(staging, ignore_errors=True)
-    size = sum(f.stat().st_size for f in folder.iterdir())
+    size = sum((folder / f.path).stat().st_size for f in wanted)
     sys.stdout.write(f"{shown(folder)}: {len(wanted)} files, {size / 1e9:.2f} GB, verified\n")
     return folder
 
 
+def _at_the_root(files: list[RemoteFile]) -> list[RemoteFile]:
+    return [f for f in files if "/" not in f.path]
+
+
 def _model_files(files: list[RemoteFile]) -> list[RemoteFile]:
+    files = _at_the_root(files)
+
     def weights(stem: str, suffix: str) -> list[RemoteFile]:
         names = (suffix, f"{suffix}.index.json")
         return [f for f in files if f.path.startswith(stem) and f.path.endswith(names)]
@@ -170,12 +211,13 @@ def _model_files(files: list[RemoteFile]) -> list[RemoteFile]:
 
 
 def _require(repository: Repository, files: list[RemoteFile], names: Iterable[str]) -> None:
-    found = {f.path for f in files}
+    found = sorted(f.path for f in files)
     for name in names:
         if name not in found:
+            held = ", ".join(found[:20]) + (f" and {len(found) - 20} more" * (len(found) > 20))
             raise DownloadError(
                 f"{repository.id} on {repository.hub} holds no {name} (found: "
-                f"{', '.join(sorted(found)) or 'nothing'}); run again with {repository.elsewhere}"
+                f"{held or 'nothing'}); run again with {repository.elsewhere}"
             )
 
 
