@@ -5,8 +5,8 @@ from typing import Any
 
 from medqa.compare.decode import padded
 
-LOGITS = 2**24
-"""So many at a time, 64 MiB in float32: those of a whole batch can take more than the model."""
+LOGITS = 2**22
+"""So many at a time, 16 MiB in float32: those of a whole batch can take more than the model."""
 
 
 def nats(model: Any, texts: list[list[int]], counts: Sequence[int]) -> list[float]:
