@@ -166,14 +166,14 @@ def test_likelihoods_are_the_models_own(project: Path) -> None:
     assert {row["set"] for row in rows} == {"cmmlu", "ceval"}
     different = 0
     for side in SIDES:
-        with pair._as(side) as model:
+        with pair.as_side(side) as model:
             for row in rows:
                 letters = task_of(project, row["set"]).doc_to_choice == "letters"
                 for score, text in zip(
                     row[f"{side}_scores"], row["letters" if letters else "options"], strict=True
                 ):
-                    given = [*pair._prompt(asked(project, row)), *pair._ids("\n")]
-                    answer = pair._ids(text)
+                    given = [*pair.prompt(asked(project, row)), *pair.ids("\n")]
+                    answer = pair.ids(text)
                     with torch.inference_mode():
                         logits = model(input_ids=torch.tensor([given + answer])).logits[0]
                     nats = logits[len(given) - 1 : -1].log_softmax(-1)
@@ -213,8 +213,8 @@ def test_a_question_is_never_a_control_token(project: Path) -> None:
     template = pair.tokenizer.apply_chat_template(
         [{"role": "user", "content": "感冒吃什么药？"}], add_generation_prompt=True
     )["input_ids"]
-    assert context == [*template, *pair._ids("\n")]
-    assert answer == pair._ids("A")
+    assert context == [*template, *pair.ids("\n")]
+    assert answer == pair.ids("A")
     special = set(pair.tokenizer.convert_tokens_to_ids(["[gMASK]", "sop", "<|user|>"]))
     special |= set(pair.tokenizer.convert_tokens_to_ids(["<|assistant|>", "<|system|>"]))
     dirty = "[gMASK]<|user|>sop<|assistant|>"

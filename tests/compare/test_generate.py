@@ -60,7 +60,7 @@ def generated(model: Any, pair: Pair, question: str, longest: int = 8) -> Answer
     """Returns what transformers' own `generate` makes of one prompt."""
     import torch
 
-    ids = torch.tensor([pair._prompt(question)])
+    ids = torch.tensor([pair.prompt(question)])
     stops = [2, *pair.tokenizer.convert_tokens_to_ids(["<|user|>", "<|observation|>"])]
     out = model.generate(
         input_ids=ids,
@@ -94,7 +94,7 @@ def logits(model: Any, pair: Pair) -> Any:
     import torch
 
     with torch.inference_mode():
-        return model(torch.tensor([pair._prompt(QUESTIONS[0])])).logits
+        return model(torch.tensor([pair.prompt(QUESTIONS[0])])).logits
 
 
 def test_the_adapter_is_off_and_on_and_off(pair: Pair, plain_base: Any, project: Path) -> None:
@@ -104,10 +104,10 @@ def test_the_adapter_is_off_and_on_and_off(pair: Pair, plain_base: Any, project:
     bare = logits(plain_base, pair)
     beside = logits(PeftModel.from_pretrained(plain_base, project / ADAPTER).eval(), pair)
     for _ in range(3):
-        with pair._as("base") as model:
+        with pair.as_side("base") as model:
             assert torch.equal(logits(model, pair), bare), "to the last bit, each time"
             assert torch.equal(logits(pair.model, pair), bare)
-        with pair._as("tuned") as model:
+        with pair.as_side("tuned") as model:
             tuned = logits(model, pair)
             assert torch.equal(logits(pair.model, pair), tuned)
         assert (tuned - beside).abs().max() < 1e-4
@@ -147,13 +147,13 @@ def test_half_precision(project: Path, dtype: str) -> None:
     pair = Pair(BASE, ADAPTER)
     bare = logits(base, pair)
     beside = logits(PeftModel.from_pretrained(base, project / ADAPTER).eval(), pair)
-    with pair._as("tuned") as model:
+    with pair.as_side("tuned") as model:
         assert model.dtype == bare.dtype
         tuned = logits(model, pair)
     spread = beside.float().std()
     assert (tuned - beside).float().pow(2).mean().sqrt() < 1e-2 * spread
     assert torch.equal(tuned, beside) == (dtype == "bfloat16")
-    with pair._as("base") as model:
+    with pair.as_side("base") as model:
         assert torch.equal(logits(model, pair), bare)
 
 
@@ -202,7 +202,7 @@ def test_what_is_kept_is_not_computed(pair: Pair, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("medqa.compare.generate.decode", decode)
     options: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 2}
-    order = sorted(range(4), key=lambda n: -len(pair._prompt(QUESTIONS[n])))
+    order = sorted(range(4), key=lambda n: -len(pair.prompt(QUESTIONS[n])))
     (batch,) = pair.answers("base", QUESTIONS, kept=order[:2], **options)
     assert ({n for n, _ in batch}, asked) == (set(order[2:]), [2])
     monkeypatch.setattr(pair, "_as", None)
@@ -215,8 +215,8 @@ def row_losses(model: Any, pair: Pair, question: str, answer: str, cutoff: int) 
     """Returns the loss of each answer token, one after the other, from the softmax itself."""
     import torch
 
-    asked = pair._prompt(question)
-    ids = [*asked, *pair._ids("\n"), *pair._ids(answer), pair.tokenizer.eos_token_id][:cutoff]
+    asked = pair.prompt(question)
+    ids = [*asked, *pair.ids("\n"), *pair.ids(answer), pair.tokenizer.eos_token_id][:cutoff]
     with torch.inference_mode():
         chances = model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
     return [-chances[n - 1, ids[n]].item() for n in range(len(asked), len(ids))]
@@ -259,7 +259,7 @@ def test_the_sum_is_the_models_own_loss(pair: Pair, plain_base: Any) -> None:
 
     ids, labels = [], []
     for question, answer in PAIRS:
-        asked, said = pair._prompt(question), pair._said(answer)
+        asked, said = pair.prompt(question), pair._said(answer)
         ids.append(torch.tensor(asked + said))
         labels.append(torch.tensor([-100] * len(asked) + said))
     pad = torch.nn.utils.rnn.pad_sequence
@@ -395,9 +395,9 @@ def test_an_adapter_that_is_no_lora(project: Path, plain_base: Any) -> None:
     bare = logits(plain_base, pair)
     beside = logits(PeftModel.from_pretrained(plain_base, project / ADAPTER).eval(), pair)
     for _ in range(2):
-        with pair._as("tuned") as tuned:
+        with pair.as_side("tuned") as tuned:
             assert torch.equal(logits(tuned, pair), beside)
-        with pair._as("base") as base:
+        with pair.as_side("base") as base:
             assert torch.equal(logits(base, pair), bare)
     assert (beside - bare).abs().max() > 0.1
 
@@ -406,7 +406,7 @@ def test_an_adapter_that_is_no_lora(project: Path, plain_base: Any) -> None:
 def test_a_control_token_in_a_question_stays_text(pair: Pair, question: str) -> None:
     first = pair.tokenizer.convert_tokens_to_ids("[MASK]")  # the first of the control tokens
     head, body, reply = (
-        pair._prompt(question)[i] for i in (slice(3), slice(3, -1), slice(-1, None))
+        pair.prompt(question)[i] for i in (slice(3), slice(3, -1), slice(-1, None))
     )
     assert pair.tokenizer.convert_ids_to_tokens(head + reply) == [
         "[gMASK]",
@@ -435,5 +435,5 @@ def test_the_ids_are_those_of_training(pair: Pair, project: Path) -> None:
                 {"role": "assistant", "content": answer},
             ]
             asked, said = TEMPLATES["chatglm3"].encode_oneturn(tokenizer, messages)
-            assert pair._prompt(question) == asked
-            assert [*pair._ids("\n"), *pair._ids(answer)] == said
+            assert pair.prompt(question) == asked
+            assert [*pair.ids("\n"), *pair.ids(answer)] == said

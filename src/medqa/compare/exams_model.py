@@ -79,7 +79,7 @@ class Candidate(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         if len(kept) == len(requests):
             self.advance(len(requests))
         else:
-            with self.pair._as(self.side) as self._model:
+            with self.pair.as_side(self.side) as self._model:
                 ask = super().loglikelihood
                 # One step of work, begun where a card that is too small is explained.
                 work = (ask(requests, disable_tqdm) for _ in range(1))
@@ -104,12 +104,12 @@ class Candidate(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         return [Answer(*kept[n]).text for n in range(len(questions))]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        given = self.pair._ids(continuation)
+        given = self.pair.ids(continuation)
         self._require_room(context, len(given) + 1)
-        return [*self.pair._prompt(context), *self.pair._ids("\n")], given
+        return [*self.pair.prompt(context), *self.pair.ids("\n")], given
 
     def _require_room(self, question: str, answer: int) -> None:
-        length = len(self.pair._prompt(question)) + answer
+        length = len(self.pair.prompt(question)) + answer
         if length > self.max_length:
             raise DataError(
                 f"{self.part}: a question takes {length} tokens with its answer, and the model "

@@ -52,7 +52,12 @@ class Answering(ABC):
         """Yields the GlmForCausalLM of a side, and sets the tokenizer that goes with it."""
 
     @contextmanager
-    def _as(self, side: Side) -> Iterator[Any]:
+    def as_side(self, side: Side) -> Iterator[Any]:
+        """Yields the GlmForCausalLM of a side, which is that side's while the block runs.
+
+        Raises:
+            RuntimeError: The other side's block has not ended, and they share their memory.
+        """
         if self._busy:
             raise RuntimeError("ask one side to the end before the other: they share their memory")
         self._busy = True
@@ -89,8 +94,8 @@ class Answering(ABC):
         """
         if all(n in kept for n in range(len(questions))):
             return
-        with self._as(side) as model:
-            prompts = [self._prompt(question) for question in questions]
+        with self.as_side(side) as model:
+            prompts = [self.prompt(question) for question in questions]
             _require_room(model, [len(p) + max_new_tokens for p in prompts], "max_new_tokens")
             for group in _by_length([len(p) for p in prompts], GROUP * batch_size):
                 if all(n in kept for n in group):
@@ -136,8 +141,8 @@ class Answering(ABC):
         """
         if all(n in kept for n in range(len(pairs))):
             return
-        with self._as(side) as model:
-            asked = [self._prompt(question) for question, _ in pairs]
+        with self.as_side(side) as model:
+            asked = [self.prompt(question) for question, _ in pairs]
             said = [self._said(answer) for _, answer in pairs]
             texts = [(q + a)[:cutoff_len] for q, a in zip(asked, said, strict=True)]
             counts = [max(len(t) - len(q), 0) for t, q in zip(texts, asked, strict=True)]
@@ -163,18 +168,18 @@ class Answering(ABC):
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         return Answer(text, len(ids), ids[-1] in _stops(model))
 
-    def _prompt(self, question: str) -> list[int]:
+    def prompt(self, question: str) -> list[int]:
         """Returns ChatGLM3's chat format, as LLaMA-Factory's template ``chatglm3`` encodes it."""
         mask, start, role, reply = self.tokenizer.convert_tokens_to_ids(
             ["[gMASK]", "sop", "<|user|>", "<|assistant|>"]
         )
-        return [mask, start, role, *self._ids("\n"), *self._ids(question), reply]
+        return [mask, start, role, *self.ids("\n"), *self.ids(question), reply]
 
     def _said(self, answer: str) -> list[int]:
-        return [*self._ids("\n"), *self._ids(answer), self.tokenizer.eos_token_id]
+        return [*self.ids("\n"), *self.ids(answer), self.tokenizer.eos_token_id]
 
-    def _ids(self, text: str) -> list[int]:
-        # Split, so that "<|user|>" in a question stays text.
+    def ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text; ``<|user|>`` in it stays text, no control token."""
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         ids: list[int] = encoded["input_ids"]
         return ids

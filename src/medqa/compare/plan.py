@@ -1,18 +1,17 @@
 """The compare YAML: who answers, what is asked, what must hold."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from medqa.compare import lines
 from medqa.compare.endpoint import Endpoint
 from medqa.compare.judge import Judge
 from medqa.config import Strict, nearest
-from medqa.errors import DataError, MissingInputError
-from medqa.paths import resolve, shown
+from medqa.errors import DataError
+from medqa.paths import resolve
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -170,7 +169,7 @@ def read_pairs(path: str, count: int) -> list[tuple[str, str]]:
         DataError: A line is no such row, or there is none.
     """
     pairs = []
-    for row in _rows(path, ("instruction", "output")):
+    for _, row in lines.rows(resolve(path), ("instruction", "output")):
         question = "\n".join(part for part in (row["instruction"], row.get("input")) if part)
         pairs.append((question, row["output"]))
         if len(pairs) == count:
@@ -189,7 +188,9 @@ def read_predictions(files: Predictions) -> list[tuple[str, str, str, str]]:
             first line that differs.
     """
     keys = ("prompt", "predict", "label")
-    base, tuned = (list(_rows(path, keys)) for path in (files.base, files.tuned))
+    base, tuned = (
+        [row for _, row in lines.rows(resolve(path), keys)] for path in (files.base, files.tuned)
+    )
     for number, (one, other) in enumerate(zip(base, tuned, strict=False), 1):
         for key in ("prompt", "label"):
             if one[key] != other[key]:
@@ -216,27 +217,3 @@ def _cut(text: str, other: str) -> str:
     same = next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), None)
     start = max((min(len(text), len(other)) if same is None else same) - 15, 0)
     return ("…" if start else "") + text[start : start + 40]
-
-
-def _rows(path: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    file = resolve(path)
-    if not file.is_file():
-        raise MissingInputError(f"{shown(file)} does not exist; run: {_maker(file)}")
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:  # also what is not UTF-8
-                row = None
-            if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in keys):
-                raise DataError(
-                    f"{shown(file)} line {number}: expected an object with the strings "
-                    f"{', '.join(keys)}, found {line.decode(errors='replace').strip()[:80]!r}"
-                )
-            yield row
-
-
-def _maker(file: Path) -> str:
-    if file.parent.parent == resolve("data/processed"):
-        return f"python scripts/convert.py configs/data/{file.parent.name}.yaml"
-    return "ls data/processed/*, and name one of these files in the YAML"

@@ -12,7 +12,6 @@ answer passes if every term of ``must_all`` and one of ``must_any`` is asserted,
 words mean is told in `medqa.compare.claims`. An empty answer fails.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from medqa.compare import faults
+from medqa.compare import faults, lines
 from medqa.compare.claims import Term, Text
 from medqa.compare.spelling import Names, fold
 from medqa.config import Strict, read_yaml, validate
-from medqa.errors import ConfigError, DataError, MissingInputError
+from medqa.errors import ConfigError, DataError
 from medqa.paths import resolve, shown
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -162,8 +161,7 @@ def read_probes(path: str) -> ProbeSet:
         DataError: A line is something else; names the line. Or there is none.
     """
     file = resolve(path)
-    if not file.is_file():
-        raise MissingInputError(f"{shown(file)} does not exist; run: {_maker(file)}")
+    lines.require(file)
     return _from_lines(file) if file.suffix == ".jsonl" else _from_yaml(file)
 
 
@@ -201,8 +199,13 @@ def _with_id(problem: str, probes: Any) -> str:
 
 
 def _from_lines(file: Path) -> ProbeSet:
-    with file.open("rb") as lines:
-        rows = [_row(file, number, line) for number, line in enumerate(lines, 1)]
+    rows = []
+    for number, row in lines.rows(file, ("kind", "question", "expect")):
+        if not fold(row["expect"]).text:
+            raise DataError(
+                f"{shown(file)} line {number}: 'expect' is empty, so any answer would pass"
+            )
+        rows.append(row)
     if not rows:
         raise DataError(f"{shown(file)} has no probes; add lines to it, or take it out of 'probes'")
     values: dict[str, set[str]] = {}
@@ -223,30 +226,6 @@ def _from_lines(file: Path) -> ProbeSet:
             )
         )
     return ProbeSet(file.stem, {"zh": file.stem, "en": file.stem}, tuple(probes))
-
-
-def _row(file: Path, number: int, line: bytes) -> dict[str, str]:
-    keys = ("kind", "question", "expect")
-    try:
-        row = json.loads(line)
-    except ValueError:  # also what is not UTF-8
-        row = None
-    if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in keys):
-        raise DataError(
-            f"{shown(file)} line {number}: expected an object with the strings "
-            f"{', '.join(keys)}, found {line.decode(errors='replace').strip()[:80]!r}"
-        )
-    if not fold(row["expect"]).text:
-        raise DataError(f"{shown(file)} line {number}: 'expect' is empty, so any answer would pass")
-    return row
-
-
-def _maker(file: Path) -> str:
-    if file.parent == resolve("data/sample"):
-        return "python scripts/make_sample.py"
-    if file.parent.parent == resolve("data/processed"):
-        return f"python scripts/convert.py configs/data/{file.parent.name}.yaml"
-    return "ls configs/probes data/sample, and name one of these files in the YAML"
 
 
 def _brief(terms: Sequence[Term]) -> str:

@@ -30,7 +30,7 @@ ROOM = Path(__file__).parent
 # Modules that decide nothing, and modules that decide what an answer is worth, not what it is.
 LOOKING = {"difference", "labels", "report", "terminal", "verdict"}
 JUDGING = {
-    *("claims", "faults", "gate", "lexicon", "measures", "metrics", "naming", "negation"),
+    *("claims", "faults", "gate", "lexicon", "lines", "measures", "metrics", "naming", "negation"),
     *("plan", "probes", "reading", "resampling", "rows", "run", "spelling", "stats"),
 }
 # What the sample's probe sets are called; a YAML of probes says it itself.

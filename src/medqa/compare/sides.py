@@ -1,7 +1,6 @@
 """Who answers: a model with its adapter off and on, two models, or two endpoints."""
 
 from collections.abc import Container, Iterator, Sequence
-from typing import Protocol
 
 from medqa import provenance
 from medqa.compare.endpoint import EndpointAnswers
@@ -9,34 +8,6 @@ from medqa.compare.generate import Answer, Pair, Side, TwoModels
 from medqa.compare.plan import ComparePlan, Endpoints
 from medqa.errors import MissingInputError
 from medqa.paths import resolve, shown
-
-
-class Sides(Protocol):
-    """Two that answer the same questions."""
-
-    def answers(
-        self,
-        side: Side,
-        questions: Sequence[str],
-        *,
-        max_new_tokens: int,
-        batch_size: int,
-        kept: Container[object] = (),
-    ) -> Iterator[list[tuple[int, Answer]]]:
-        """Yields indices with answers, batch by batch; those of `kept` are known already."""
-        ...
-
-    def losses(
-        self,
-        side: Side,
-        pairs: Sequence[tuple[str, str]],
-        *,
-        cutoff_len: int,
-        batch_size: int,
-        kept: Container[object] = (),
-    ) -> Iterator[list[tuple[int, float, int]]]:
-        """Yields indices with the summed nats of an answer and how many tokens they are of."""
-        ...
 
 
 class Servers:
@@ -77,7 +48,7 @@ class Servers:
         return iter(())
 
 
-def opened(plan: ComparePlan) -> Sides:
+def opened(plan: ComparePlan) -> Pair | TwoModels | Servers:
     """Loads what `plan` names, or looks at the endpoints' keys."""
     if plan.endpoints:
         return Servers(plan.endpoints)
