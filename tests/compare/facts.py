@@ -77,6 +77,7 @@ FOUND: dict[str, Any] = {
     "probes": {
         "medical": {
             "title": {"zh": "医学事实", "en": "medical facts"},
+            "names": {"class": "类别"},
             "total": COUNTS | {"p_value": 1.0},
             "categories": {"class": COUNTS | {"p_value": 1.0}},
         }

@@ -71,9 +71,13 @@ def test_probes_in_total_and_by_category() -> None:
         probed("general", "capital", True, True),
         scored(0, 1),
     ]
-    sets = [ProbeSet(name, {"zh": "药", "en": "drugs"}, ()) for name in ("drugs", "general")]
+    sets = [
+        ProbeSet(name, {"zh": "药", "en": "drugs"}, {"dose": "剂量"}, ())
+        for name in ("drugs", "general")
+    ]
     table = measures.probe_table(sets, rows)
     assert list(table["drugs"]["categories"]) == ["alcohol", "dose"]
+    assert table["drugs"]["names"] == {"dose": "剂量"}
     total, alcohol = table["drugs"]["total"], table["drugs"]["categories"]["alcohol"]
     assert [total[k] for k in ("rows", "base", "tuned", "gained", "lost")] == [3, 2, 2, 1, 1]
     assert [alcohol[k] for k in ("rows", "base", "tuned", "gained", "lost")] == [2, 1, 1, 1, 1]

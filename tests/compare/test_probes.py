@@ -40,6 +40,7 @@ def written(folder: Path, *entries: Any, **changes: Any) -> str:
     """Writes a probe YAML and returns its path."""
     values = {
         "title": {"zh": "我的", "en": "mine"},
+        "categories": {PROBE["category"]: "饮酒"},
         "synonyms": {"西地那非": ["伟哥", "viagra"], "他达拉非": ["希爱力"]},
         "probes": list(entries),
         **changes,
@@ -206,6 +207,9 @@ def test_a_bad_probe(folder: Path, changes: dict[str, Any], problem: str) -> Non
         ({"synonyms": {"a": ["b|c"]}}, "synonyms.a: 'b|c' is no name"),
         ({"title": {"zh": "我的"}}, "missing key 'title.en'"),
         ({"title": "我的"}, "title: "),
+        ({"categories": {}}, "categories: 'alcohol' has no name here"),
+        ({"categories": {"alcohol": "饮酒", "dose": "剂量"}}, "categories: 'dose' has no probe"),
+        ({"categories": None}, "categories: "),
     ],
 )
 def test_a_bad_file(folder: Path, changes: dict[str, Any], problem: str) -> None:

@@ -106,6 +106,7 @@ def test_the_verdict_the_gate_and_the_numbers(text: str) -> None:
 def test_one_square_for_each_probe(text: str) -> None:
     squares = [a["class"] for tag, a in Page(text).tags if tag == "i" and a.get("title")]
     assert squares == ["kept", "lost", "gained", "wrong"]
+    assert "类别 class" in Page(text).under("可核对的问题")
 
 
 def test_the_worst_first_with_the_difference_marked(text: str) -> None:

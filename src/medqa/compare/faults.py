@@ -39,6 +39,19 @@ def of_synonyms(synonyms: Any) -> list[str]:
     ]
 
 
+def of_categories(categories: Any, probes: Any) -> list[str]:
+    """Returns which categories have no name, and which names no category."""
+    if not isinstance(categories, dict) or not isinstance(probes, list):
+        return []
+    used = dict.fromkeys(
+        str(p["category"]) for p in probes if isinstance(p, dict) and "category" in p
+    )
+    return [
+        *(f"categories: {name!r} has no name here" for name in used if name not in categories),
+        *(f"categories: {name!r} has no probe" for name in categories if name not in used),
+    ]
+
+
 def of_probes(probes: Any, synonyms: Any) -> list[str]:
     """Returns what is wrong with the ids and terms of probes."""
     entries = [p for p in probes if isinstance(p, dict)] if isinstance(probes, list) else []

@@ -75,6 +75,7 @@ def probe_table(sets: Iterable[ProbeSet], answers: Sequence[Row]) -> dict[str, A
         categories = dict.fromkeys(row["category"] for row in rows)
         table[one.name] = {
             "title": dict(one.title),
+            "names": dict(one.categories),
             "total": _passed(rows),
             "categories": {
                 name: _passed([row for row in rows if row["category"] == name])

@@ -72,11 +72,13 @@ class ProbeFile(Strict):
 
     Attributes:
         title: What the set is called in the report.
+        categories: Every category of the probes to its Chinese name.
         synonyms: A name to others that stand for the same.
         probes: At least one.
     """
 
     title: Title
+    categories: dict[Identifier, Words]
     synonyms: dict[str, tuple[str, ...]] = Field(default={})
     probes: Annotated[list[ProbeEntry], Field(min_length=1)]
 
@@ -141,11 +143,13 @@ class ProbeSet:
     Attributes:
         name: The file's name without its ending.
         title: Language (``zh``, ``en``) to what the report calls the set.
+        categories: Category to its Chinese name; empty where the file gives none.
         probes: In the order of the file.
     """
 
     name: str
     title: Mapping[str, str]
+    categories: Mapping[str, str]
     probes: tuple[Probe, ...]
 
 
@@ -174,6 +178,7 @@ def _from_yaml(file: Path) -> ProbeSet:
         problems = [_with_id(problem, values.get("probes")) for problem in error.problems]
     problems += faults.of_synonyms(values.get("synonyms"))
     problems += faults.of_probes(values.get("probes"), values.get("synonyms"))
+    problems += faults.of_categories(values.get("categories"), values.get("probes"))
     if problems:
         raise ConfigError(shown(file), problems)
     names = Names.of(found.synonyms)
@@ -185,7 +190,7 @@ def _from_yaml(file: Path) -> ProbeSet:
         }
         plain = entry.model_dump(exclude=set(faults.LISTS))
         probes.append(Probe(**plain, **lists, names=names))
-    return ProbeSet(file.stem, found.title.model_dump(), tuple(probes))
+    return ProbeSet(file.stem, found.title.model_dump(), found.categories, tuple(probes))
 
 
 def _with_id(problem: str, probes: Any) -> str:
@@ -225,7 +230,7 @@ def _from_lines(file: Path) -> ProbeSet:
                 must_not=tuple(map(Term.literal, others)),
             )
         )
-    return ProbeSet(file.stem, {"zh": file.stem, "en": file.stem}, tuple(probes))
+    return ProbeSet(file.stem, {"zh": file.stem, "en": file.stem}, {}, tuple(probes))
 
 
 def _brief(terms: Sequence[Term]) -> str:
