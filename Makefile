@@ -90,4 +90,4 @@ webui: $(INSTALLED) ## LlamaBoard in the browser, pre-filled
 	@$(RUN)webui.py --host $(HOST) --port $(PORT)
 
 clean: ## remove what the demo made
-	rm -rf models/tiny-original models/tiny models/tiny-med saves/tiny outputs/compare/tiny outputs/compare/.tiny.journal outputs/evaluate/tiny data/processed/sample
+	rm -rf models/tiny-original models/tiny models/tiny-med saves/tiny outputs/compare/tiny outputs/compare/.tiny.journal outputs/evaluate/tiny outputs/evaluate/.tiny.journal data/processed/sample
