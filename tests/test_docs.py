@@ -77,7 +77,7 @@ def test_both_languages_say_the_same(root: Path) -> None:
         re.search(r"<!-- demo -->(.*?)<!-- /demo -->", t, re.DOTALL) for t in (english, chinese)
     ]
     assert shown[0] and shown[1] and shown[0][1] == shown[1][1]
-    assert "held-out phrasings" in shown[0][1]
+    assert "probes answered rightly" in shown[0][1]
 
 
 def test_every_script_is_thin_and_explains_itself(root: Path) -> None:
