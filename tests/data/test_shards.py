@@ -398,7 +398,7 @@ def gone(processes: list[int], within: float = 20) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc, Linux only")
 def test_ctrl_c_ends_it_and_its_workers(tmp_path: Path) -> None:
-    source = write(tmp_path, "x.jsonl", b"".join(map(line, range(300_000))))
+    source = write(tmp_path, "x.jsonl", b"".join(map(line, range(900_000))))
     process = subprocess.Popen(
         script(tmp_path, source), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
