@@ -205,7 +205,7 @@ def test_what_is_kept_is_not_computed(pair: Pair, monkeypatch: pytest.MonkeyPatc
     order = sorted(range(4), key=lambda n: -len(pair.prompt(QUESTIONS[n])))
     (batch,) = pair.answers("base", QUESTIONS, kept=order[:2], **options)
     assert ({n for n, _ in batch}, asked) == (set(order[2:]), [2])
-    monkeypatch.setattr(pair, "_as", None)
+    monkeypatch.setattr(pair, "as_side", None)
     assert list(pair.answers("base", QUESTIONS, kept=range(4), **options)) == []
     assert list(pair.losses("base", PAIRS, kept=range(4), cutoff_len=9, batch_size=2)) == []
     assert list(pair.answers("base", [], **options)) == []
