@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from medqa.compare.stats import ALPHA
+
 
 class Label(NamedTuple):
     """Name of a metric in two languages, and its unit.
@@ -64,6 +66,6 @@ def shares(counts: Mapping[str, Any], side: str) -> str:
 
 def sign(metric: Mapping[str, Any]) -> str:
     """Returns ``good``, ``bad``, or an empty string where no better can be told or is meant."""
-    if metric["p_value"] >= 0.05 or metric["better"] is None or not metric["difference"]:
+    if metric["p_value"] >= ALPHA or metric["better"] is None or not metric["difference"]:
         return ""
     return "good" if (metric["difference"] > 0) == (metric["better"] == "higher") else "bad"

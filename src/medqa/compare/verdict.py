@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from medqa.compare.gate import Check
-
-LEVEL = 0.05
+from medqa.compare.stats import ALPHA
 
 Outcome = Literal["better", "worse", "mixed", "unclear"]
 
@@ -16,7 +15,7 @@ class Evidence(NamedTuple):
     Attributes:
         zh: What was measured and both values, in Chinese.
         en: The same in English.
-        sign: 1 the tuned one is better, -1 worse, 0 not distinguishable at `LEVEL`.
+        sign: 1 the tuned one is better, -1 worse, 0 not distinguishable at `ALPHA`.
     """
 
     zh: str
@@ -97,6 +96,6 @@ def _evidence(found: Mapping[str, Any]) -> Iterator[Evidence]:
 
 
 def _sign(p_value: float, *, better: bool) -> int:
-    if p_value >= LEVEL:
+    if p_value >= ALPHA:
         return 0
     return 1 if better else -1
