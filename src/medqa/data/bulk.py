@@ -4,7 +4,7 @@ Only finding is done together: which rules the texts wake, before they are mende
 the keys of the mended. A text that wakes a rule is mended by itself, as by `convert`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
@@ -56,13 +56,12 @@ def _answers(texts: list[str], settings: Settings, cleaner: Cleaner) -> dict[str
     """Returns each text with what `rows` makes of it as an answer."""
     if not texts:
         return {}
-    most, calm = settings.limits.max_answer, cleaner.answer_bits
-    mended = [
-        mended_answer(text, settings, cleaner, woken)
-        if woken & calm or len(text) > most
-        else (text, [])
-        for text, woken in zip(texts, BEFORE.of_all(joined(texts)), strict=True)
-    ]
+    mended = _mended(
+        texts,
+        settings.limits.max_answer,
+        cleaner.answer_bits,
+        lambda text, woken: mended_answer(text, settings, cleaner, woken),
+    )
     return {
         raw: found
         if isinstance(found, str)
@@ -77,13 +76,12 @@ def _questions(texts: list[str], settings: Settings, cleaner: Cleaner) -> dict[s
     """Returns each text with what `rows` makes of it as a question."""
     if not texts:
         return {}
-    most, calm = settings.limits.max_question, cleaner.question_bits
-    mended = [
-        mended_question(text, settings, cleaner, woken)
-        if woken & calm or len(text) > most
-        else (text, [])
-        for text, woken in zip(texts, BEFORE.of_all(joined(texts)), strict=True)
-    ]
+    mended = _mended(
+        texts,
+        settings.limits.max_question,
+        cleaner.question_bits,
+        lambda text, woken: mended_question(text, settings, cleaner, woken),
+    )
     return {
         raw: found
         if isinstance(found, str)
@@ -92,6 +90,19 @@ def _questions(texts: list[str], settings: Settings, cleaner: Cleaner) -> dict[s
         else EMPTY_QUESTION
         for raw, found, (key, woken) in zip(texts, mended, _read(mended), strict=True)
     }
+
+
+def _mended(
+    texts: list[str],
+    most: int,
+    bits: int,
+    mend: Callable[[str, int], str | tuple[str, list[Change]]],
+) -> list[str | tuple[str, list[Change]]]:
+    """Returns what `mend` makes of each text; one that wakes none of `bits` needs no mending."""
+    return [
+        mend(text, woken) if woken & bits or len(text) > most else (text, [])
+        for text, woken in zip(texts, BEFORE.of_all(joined(texts)), strict=True)
+    ]
 
 
 def _read(mended: list[str | tuple[str, list[Change]]]) -> Iterator[tuple[bytes, int]]:
