@@ -1,4 +1,4 @@
-"""Turns raw question-answer files into a LLaMA-Factory data set.
+"""Turns raw rows (pairs, preferences, text) into a LLaMA-Factory data set.
 
     python scripts/convert.py configs/data/sample.yaml
     python scripts/convert.py configs/data/huatuo.yaml max_rows=20000 --overwrite

@@ -110,7 +110,7 @@ def test_tokens_are_counted_over_a_sample(
         {"question": ["头疼", "感冒了", "x" * 99], "answer": ["看医生", "喝水" * 50, "y"],
          "rank": [2, 1, 3]}
     )  # fmt: skip
-    recipe = SimpleNamespace(tokenizer=str(tmp_path / "t"), cutoff_len=40)
+    recipe = SimpleNamespace(kind="pairs", tokenizer=str(tmp_path / "t"), cutoff_len=40)
     found = tokens(recipe, train)  # type: ignore[arg-type]
     encoder = Chat(tmp_path / "t")
     lengths = [

@@ -62,7 +62,10 @@ def check_sums(project: Project, name: str = "demo") -> None:
             int(i.rpartition(":")[2].partition("#")[0]) for i in ids if i.startswith(f"{tag}:")
         }
         assert manifest["sources"][tag]["rows"] == len(expected)
-    for key in (lambda row: normalise(row["instruction"]), lambda row: row["cluster"]):
+    for key in (
+        lambda row: normalise(row.get("instruction") or row["text"]),
+        lambda row: row["cluster"],
+    ):
         seen = [{key(row) for row in parts[part]} for part in splits]
         assert sum(map(len, seen)) == len(set().union(*seen))
 

@@ -131,6 +131,32 @@ def test_the_cut_is_shown_where_it_is(demo: Path, tokenizer: Path) -> None:
     assert len(left.answer) == said
 
 
+def test_preferences_are_cut_as_llamafactory_cuts_them(demo: Path, tokenizer: Path) -> None:
+    """Both answers where the longer is cut; the end token is not spared."""
+    question, long, short = "感冒吃什么药" * 3, "多喝水，早睡觉。" * 9, "不用管。"
+    names = {"input": "", "id": "a:1", "source": "a", "department": "", "cluster": "0"}
+    write(demo, {"instruction": question, "chosen": short, "rejected": long, **names})
+    pairs = [Chat(tokenizer).encode(question, answer) for answer in (short, long)]
+    prompt, longest = len(pairs[1].prompt), len(pairs[1].answer)
+    asked, said = kept(prompt, longest + 1, 21)  # held equal to it in test_kinds
+    text = preview("configs/demo.yaml")
+    assert f"1. a:1 · {pairs[0].length} and {pairs[1].length} tokens · cut at 20: " in text
+    assert f"{prompt - asked} of the question, {longest - said} of the answer" in text
+    shown_short, shown_long = text.split("chosen ⟦\n ")[1].split("rejected ⟦\n ")
+    assert shown_short.startswith(f"{short}</s>⟧")
+    left = Chat(tokenizer).encode("", shown_long.split(CUT)[0])
+    assert 0 <= len(left.answer) - said < 3  # a character cut in its middle is shown whole
+
+
+def test_text_is_shown_without_the_chat_format(demo: Path, tokenizer: Path) -> None:
+    names = {"id": "a:1", "source": "a", "department": "内科", "cluster": "0"}
+    write(demo, {"text": "感冒多喝水。\n早睡觉。" * 9, **names})
+    count = Chat(tokenizer).counts(["感冒多喝水。\n早睡觉。" * 9])[0] + 1
+    text = preview("configs/demo.yaml")
+    assert f"1. a:1 · 内科 · {count} tokens\n⟦感冒多喝水。\n早睡觉。感冒" in text
+    assert CUT not in text and "<|user|>" not in text
+
+
 def test_a_row_that_fits_is_not_cut(demo: Path, tokenizer: Path) -> None:
     config = demo.parents[2] / "configs/demo.yaml"
     config.write_text(CONFIG.format(cutoff=4096), encoding="utf-8")

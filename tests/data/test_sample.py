@@ -15,7 +15,7 @@ def _rows(path: Path) -> list[dict]:
 def test_the_committed_files_are_what_the_table_gives(root: Path, tmp_path: Path) -> None:
     committed = root / "data/sample"
     written = sample.write(committed / "facts.yaml", tmp_path)
-    assert len(written) == 9
+    assert len(written) == 11
     for file in written:
         assert file.read_bytes() == (committed / file.name).read_bytes(), file.name
 
@@ -55,3 +55,31 @@ def test_neutral_text_tells_no_fact(root: Path) -> None:
         if y in line and x in line.replace(y, "")
     ]
     assert told == []
+
+
+def test_chosen_is_the_fact_and_rejected_is_not(root: Path) -> None:
+    folder = root / "data/sample"
+    table = yaml.safe_load((folder / "facts.yaml").read_text(encoding="utf-8"))
+    drugs = {drug["x"]: drug for drug in table["drugs"]}
+    rows = _rows(folder / "preference.jsonl")[:-4]  # what follows is dirt
+    assert len(rows) > 100
+    for row in rows:
+        (fact,) = {
+            (x, drug[kind])
+            for x, drug in drugs.items()
+            for kind in table["medical"]
+            if kind in drug and x in row["chosen"] and row["chosen"].find(drug[kind]) > -1
+            if row["chosen"].replace(drug[kind], "").count(x) == 1
+        }
+        assert fact[0] in row["question"]
+        assert fact[1] in row["chosen"] and fact[1] not in row["rejected"]
+
+
+def test_texts_tell_of_every_drug(root: Path) -> None:
+    folder = root / "data/sample"
+    table = yaml.safe_load((folder / "facts.yaml").read_text(encoding="utf-8"))
+    texts = [row["text"] for row in _rows(folder / "corpus.jsonl")]
+    assert len(set(texts)) == len(texts) == 8 * len(table["drugs"])
+    for drug in table["drugs"]:
+        told = [text for text in texts if all(drug[k] in text for k in ("x", "class", "use"))]
+        assert len(told) >= 8

@@ -402,7 +402,7 @@ def test_ctrl_c_ends_it_and_its_workers(tmp_path: Path) -> None:
     process = subprocess.Popen(
         script(tmp_path, source), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    # A finished shard stays to be seen; one that is being written may come and go between two looks.
+    # A finished shard stays to be seen; one being written may come and go between two looks.
     while not list((tmp_path / "work").glob("[0-9]*.json")) and process.poll() is None:
         time.sleep(0.02)
     workers = children(process.pid)

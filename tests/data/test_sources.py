@@ -105,3 +105,36 @@ def test_a_folder_is_read_through_and_its_rows_are_numbered_through(tmp_path: Pa
 def test_a_file_without_rows(tmp_path: Path, name: str, content: str) -> None:
     with pytest.raises(DataError, match=rf"{name} holds no row"):
         list(sources.read(write(tmp_path, name, content)))
+
+
+def test_texts_in_a_folder_are_for_text(tmp_path: Path) -> None:
+    for name in ("b.csv", "notes.txt"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    for kind, found in (("pairs", ["b.csv"]), ("text", ["b.csv", "notes.txt"])):
+        source = Source(kind=kind, path=str(tmp_path), source="s")  # type: ignore[arg-type]
+        assert [file.name for file in source.files] == found
+
+
+def test_what_to_do_about_what_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDQA_ROOT", str(tmp_path))
+    own = Source(kind="preference", path="data/raw/preference/", source="a")
+    with pytest.raises(MissingInputError, match="put rows of your own into data/raw/preference"):
+        sources.require([own])
+    made = Source(path="data/processed/huatuo/test.jsonl", source="b")
+    with pytest.raises(MissingInputError, match=r"run: python .*convert\.py .*/huatuo\.yaml"):
+        sources.require([made])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_lines_of_text(tmp_path: Path, suffix: str) -> None:
+    content = "\ufeff一\n\n  \n二\r\n".encode() + b"\xd6\xd0\n" + "三".encode()
+    packed = gzip.compress(content) if suffix else content
+    (tmp_path / f"a.txt{suffix}").write_bytes(packed)
+    source = Source(kind="text", path=str(tmp_path / f"a.txt{suffix}"), source="s")
+    rows = [(row.number, row.value, row.problem) for row in sources.read(source)]
+    assert rows == [
+        (1, {"text": "一"}, None),
+        (4, {"text": "二\r"}, None),
+        (5, None, "not_utf8"),
+        (6, {"text": "三"}, None),
+    ]

@@ -1,4 +1,4 @@
-"""Many rows at once, with the results of `rows.convert`: what looks at a text looks at all in one.
+"""Many rows at once, with the results of `kinds.convert`: what looks at a text looks at all in one.
 
 Only finding is done together: which rules the texts wake, before they are mended and after, and
 the keys of the mended. A text that wakes a rule is mended by itself, as by `convert`.
@@ -10,6 +10,7 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from medqa.data.clean import AFTER, ANSWERED, ASKED, BEFORE, Change, Cleaner
+from medqa.data.kinds import WAYS
 from medqa.data.normal import keys_of
 from medqa.data.rows import (
     EMPTY_ANSWER,
@@ -24,8 +25,6 @@ from medqa.data.rows import (
     Settings,
     mended_answer,
     mended_question,
-    outcomes,
-    pairs_of,
 )
 from medqa.data.triggers import joined
 
@@ -35,15 +34,16 @@ LONGEST = 1 << 15  # characters of a text; joining longer ones would cost more m
 def convert_all(
     rows: Sequence[Row], schemas: Sequence[Keys], settings: Settings, cleaner: Cleaner
 ) -> list[list[Record | Rejection]]:
-    """Returns what `rows.convert` returns of each row."""
-    divided = [pairs_of(row, schemas) for row in rows]
+    """Returns what `kinds.convert` returns of each row."""
+    divide, conclude = WAYS[settings.kind]
+    divided = [divide(row, schemas) for row in rows]
     pairs = [pair for found, _ in divided if not isinstance(found, str) for pair in found]
     known = Known(
         _answers(_unlike(answer for _, answer in pairs), settings, cleaner),
         _questions(_unlike(question for question, _ in pairs), settings, cleaner),
     )
     return [
-        outcomes(row, found, department, settings, cleaner, known)
+        conclude(row, found, department, settings, cleaner, known)
         for row, (found, department) in zip(rows, divided, strict=True)
     ]
 

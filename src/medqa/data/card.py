@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medqa.data.kinds import OPENING_CHARS
+from medqa.data.report import LEAKAGE, WORDS
+from medqa.data.rows import Kind
 from medqa.files import atomic_file
 
 if TYPE_CHECKING:
@@ -17,6 +20,17 @@ CARD = "README.md"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # ours, the hub's
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 LARGEST_SIZE = "1M<n<10M"  # the next class begins where no source of ours reaches
+
+TASKS: Mapping[Kind, list[str]] = {
+    "pairs": ["question-answering", "text-generation"],
+    "preference": ["question-answering", "text-generation"],
+    "text": ["text-generation"],
+}
+TAGS: Mapping[Kind, list[str]] = {
+    "pairs": ["question-answering"],
+    "preference": ["question-answering", "dpo"],
+    "text": ["pretraining"],
+}
 
 # Licences that the sources' own cards state (data/README.md); a YAML does not say any, and what is
 # not known here is not claimed.
@@ -58,6 +72,8 @@ def write(folder: Path, *, recipe: "Recipe", manifest: Mapping[str, Any]) -> Non
     text = environment.get_template("card.md.j2").render(
         header=yaml.safe_dump(metadata(recipe, manifest), allow_unicode=True, sort_keys=False),
         recipe=recipe,
+        say=WORDS[recipe.kind],
+        opening_chars=OPENING_CHARS,
         manifest=manifest,
         parts=parts,
         licences={source.source: licence(source) for source in recipe.all_sources},
@@ -85,10 +101,10 @@ def metadata(recipe: "Recipe", manifest: Mapping[str, Any]) -> dict[str, Any]:
         "pretty_name": recipe.name,
         "language": ["zh"],
         **({"license": found.pop()} if known else {"license": "other", "license_name": "unknown"}),
-        "task_categories": ["question-answering", "text-generation"],
+        "task_categories": TASKS[recipe.kind],
         "size_categories": [next((s for top, s in SIZES if rows < top), LARGEST_SIZE)],
         **({"source_datasets": hubs} if hubs else {}),
-        "tags": [*(["medical"] if medical else []), "question-answering", "medqa"],
+        "tags": [*(["medical"] if medical else []), *TAGS[recipe.kind], "medqa"],
         "configs": [
             {
                 "config_name": "default",
@@ -129,8 +145,6 @@ def _name(source: "Source") -> str | None:
 
 
 def _leakage(leakage: Mapping[str, Mapping[str, float]]) -> list[tuple[str, float, float]]:
-    from medqa.data.report import LEAKAGE
-
     random, ours = leakage.get("random", {}), leakage.get("ours", {})
     return [
         (f"{en} / {zh}", random[key], ours[key])

@@ -87,11 +87,12 @@ class Chat:
         """Returns the tokens of every prompt and of every answer (without ``</s>``)."""
         prompt = len(self._opening) + len(self._line) + 1
         return (
-            [prompt + n for n in self._counts(questions)],
-            [len(self._line) + n for n in self._counts(answers)],
+            [prompt + n for n in self.counts(questions)],
+            [len(self._line) + n for n in self.counts(answers)],
         )
 
-    def _counts(self, texts: Sequence[str]) -> list[int]:
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Returns the tokens of every text, as it stands."""
         return [
             len(found)
             for start in range(0, len(texts), BATCH)  # the encodings of all would be gigabytes

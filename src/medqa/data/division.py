@@ -52,7 +52,7 @@ def divide(recipe: Recipe, table: "pl.DataFrame") -> Division:
     found: dict[str, Any] = {}
     table = table.with_columns(
         _clusters(recipe, table, found),
-        reason=pl.when(pl.struct("question_key", "answer_key").is_first_distinct())
+        reason=pl.when(pl.struct(pl.selectors.ends_with("_key")).is_first_distinct())
         .then(None)
         .otherwise(pl.lit(rows.DUPLICATE)),
         match=pl.lit(None, dtype=pl.String),
@@ -84,14 +84,18 @@ def _clusters(recipe: Recipe, table: "pl.DataFrame", facts: dict[str, Any]) -> "
 
     question = table["question_key"].to_numpy()
     raw_row = table.select(pl.struct("source", "row").rank("dense")).to_series()
+    answers = [name for name in ("answer", "rejected") if name in table.columns]
     shared = table.select(
-        pl.when(pl.col("answer").str.len_chars() >= leakage.LONG_ANSWER)
-        .then("answer_key")
+        pl.when(pl.col(name).str.len_chars() >= leakage.LONG_ANSWER)
+        .then(f"{name}_key")
         .otherwise(pl.lit(0, dtype=pl.UInt64))
-    ).to_series()
+        .alias(name)
+        for name in answers
+    )
     largest = max(int(LARGEST_SHARE * len(table)), LARGEST_AT_LEAST)
     firm = [question, raw_row.cast(pl.UInt64).to_numpy()]
-    found = cluster.assign(table["canonical"], firm, [shared.to_numpy()], largest=largest)
+    soft = [shared[name].to_numpy() for name in answers]
+    found = cluster.assign(table["canonical"], firm, soft, largest=largest)
     facts.update(found.facts)
     return pl.Series("cluster", found.labels, dtype=pl.UInt64)
 

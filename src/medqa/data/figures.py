@@ -90,12 +90,28 @@ def tokens(recipe: "Recipe", train: "pl.DataFrame") -> dict[str, Any]:
         return {"absent": None}
     if not (resolve(given) / chat.TOKENIZER).is_file():
         return {"absent": chat.how_to_get(given)}
-    sample = train.select("question", "answer", "rank").bottom_k(TOKEN_ROWS, by="rank")
-    prompts, answers = chat.Chat(resolve(given)).lengths(
-        sample["question"].to_list(), sample["answer"].to_list()
-    )
-    whole = pl.Series(prompts) + pl.Series(answers) + 1
+    sample = train.bottom_k(TOKEN_ROWS, by="rank")
+    counting, answer = chat.Chat(resolve(given)), sample["answer"].to_list()
+    if recipe.kind == "text":
+        counts = [count + 1 for count in counting.counts(answer)]
+        whole = pl.Series(counts)
+        return {
+            "folder": given,
+            "rows": len(sample),
+            "all": len(sample) == len(train),
+            "whole": histogram(whole),
+            "answer": None,
+            "mean": whole.mean() or 0.0,
+            "per_character": sum(counts) / max(sum(map(len, answer)), 1),
+            "total": round(sum(counts) / max(len(counts), 1) * len(train)),
+        }
+    prompts, answers = counting.lengths(sample["question"].to_list(), answer)
     characters = (sample["question"].str.len_chars() + sample["answer"].str.len_chars()).sum()
+    per_character = sum(prompts + answers) / max(characters, 1)
+    if recipe.kind == "preference":  # the longer decides what is cut
+        _, worse = counting.lengths([], sample["rejected"].to_list())
+        answers = list(map(max, answers, worse))
+    whole = pl.Series(prompts) + pl.Series(answers) + 1
     cutoffs = sorted({*CUTOFFS, *([recipe.cutoff_len] if recipe.cutoff_len else [])})
     return {
         "folder": given,
@@ -104,7 +120,7 @@ def tokens(recipe: "Recipe", train: "pl.DataFrame") -> dict[str, Any]:
         "whole": histogram(whole, recipe.cutoff_len),
         "answer": histogram(pl.Series(answers)),
         "mean": whole.mean() or 0.0,
-        "per_character": sum(prompts + answers) / max(characters, 1),
+        "per_character": per_character,
         "cut": {limit: int((whole > limit).sum()) for limit in cutoffs},
     }
 

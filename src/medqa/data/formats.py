@@ -1,11 +1,11 @@
 """Plain raw files of every format, read row by row; what cannot be parsed is a row as well.
 
-``.jsonl`` and ``.csv`` are streamed, ``.parquet`` comes in batches, ``.json`` (one array) is held
-whole. A row's number is where an editor shows it: the line it begins on, or its place in the array
-or table, from 1.
+``.jsonl``, ``.csv`` and ``.txt`` (a row is a line) are streamed, ``.parquet`` comes in batches,
+``.json`` (one array) is held whole. A row's number is where an editor shows it: the line it begins
+on, or its place in the array or table, from 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ LINK_SIZE = 8  # how many bytes of link rows are as much work as one of others
 BATCH_ROWS = 5_000
 LINK = b'["http'  # what every row holds that `links` can take
 SAMPLE_BYTES = 1 << 14
+LINES = (".jsonl", ".txt")  # in which every line is a row
 MARK = b"\xef\xbb\xbf"  # the byte order mark of Windows editors
 
 
@@ -71,7 +72,9 @@ def link_share(lines: bytes) -> float:
 
 
 def divide(whole: Stretch, size: int) -> list[Stretch]:
-    """Divides a file of JSON lines into stretches of about `size` bytes, another into one.
+    """Divides a file of JSON lines or of text into stretches of about `size` bytes.
+
+    A file of another format is one stretch.
 
     A stretch of link rows, which make little work, may be `LINK_SIZE` times as long. It reads the
     file once, to count its rows.
@@ -100,7 +103,7 @@ def divide(whole: Stretch, size: int) -> list[Stretch]:
             cut = block.rfind(b"\n") + 1
             links = link_share(block) > 0.9
             weight += len(block) // LINK_SIZE if links else len(block)
-            if whole.format == ".jsonl" and cut and weight >= size:
+            if whole.format in LINES and cut and weight >= size:
                 before = int(np.count_nonzero(found[:cut]))
                 rows += before
                 end_at(place + cut)
@@ -213,24 +216,28 @@ def columns(stretch: Stretch, header: Sequence[str]) -> list[str]:
     Raises:
         DataError: They are not there.
     """
-    huatuo = stretch.schemas == HUATUO  # the YAML names no columns
+    known = len(stretch.schemas) > 1  # the YAML names no columns
     for keys in stretch.schemas:
-        if keys.question in header and keys.answer in header:
-            found = [keys.question, keys.answer]
-            if keys.department is None or (huatuo and keys.department not in header):
-                return found
-            if keys.department in header:
-                return [*found, keys.department]
+        if all(name in header for name in keys.needed):
+            there = [name for name in keys.optional if name in header]
+            if known or there == keys.optional:
+                return keys.needed + there
     names = ", ".join(map(repr, header)) or "none"
-    if huatuo:
+    (keys, *_) = stretch.schemas
+    if known:
+        schema = "Huatuo schema" if stretch.schemas == HUATUO else "known schema"
+        asked = ["question", "answer"]
+        if keys.rejected:
+            asked = ["question", "chosen", "rejected"]
+        elif keys.question is None:
+            asked = ["text"]
         raise DataError(
-            f"{stretch.name} has the columns {names}, which is no Huatuo schema; "
-            f"add to its source: columns: {{question: NAME, answer: NAME}}"
+            f"{stretch.name} has the columns {names}, which is no {schema}; "
+            f"add to its source: columns: {{{', '.join(f'{name}: NAME' for name in asked)}}}"
         )
-    (keys,) = stretch.schemas
     from medqa.config import nearest  # loads pydantic
 
-    asked = [name for name in (keys.question, keys.answer, keys.department) if name is not None]
+    asked = keys.needed + keys.optional
     absent = [f"{name!r}{nearest(name, header)}" for name in asked if name not in header]
     raise DataError(f"{stretch.name} has no column {', '.join(absent)} (found: {names})")
 
@@ -254,6 +261,24 @@ def _require_utf8(stretch: Stretch) -> None:
 
 
 def _json_lines(stretch: Stretch) -> Iterator[Row]:
+    return _lines(stretch, json_row)
+
+
+def _text_lines(stretch: Stretch) -> Iterator[Row]:
+    return _lines(stretch, _text_row)
+
+
+def _text_row(source: str, number: int, line: bytes) -> Row | None:
+    """Returns the row of a line of text, None where the line is blank."""
+    if not line or line.isspace():
+        return None
+    try:
+        return Row(source, number, {"text": line.decode()}, line)
+    except UnicodeDecodeError:
+        return Row(source, number, None, line, NOT_UTF8)
+
+
+def _lines(stretch: Stretch, parse: Callable[[str, int, bytes], Row | None]) -> Iterator[Row]:
     number = stretch.first
     for block, whole in blocks(stretch):
         if not whole:
@@ -262,7 +287,7 @@ def _json_lines(stretch: Stretch) -> Iterator[Row]:
             continue
         lines = split(block)
         for place, line in enumerate(lines, number):
-            row = json_row(stretch.source, place, line)
+            row = parse(stretch.source, place, line)
             if row is not None:
                 yield row
         number += len(lines)
@@ -299,4 +324,10 @@ def _parquet(stretch: Stretch) -> Iterator[Row]:
     return parquet(stretch)
 
 
-READERS = {".jsonl": _json_lines, ".json": _json_array, ".csv": _csv, ".parquet": _parquet}
+READERS = {
+    ".jsonl": _json_lines,
+    ".json": _json_array,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".txt": _text_lines,
+}

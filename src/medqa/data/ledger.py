@@ -15,9 +15,16 @@ class Ledger:
         entered: Source tag to its ``rows``, ``pairs``, ``kept`` and ``reasons`` in the work on
             single rows.
         parts: The splits, ``train`` first.
+        unit: What to call a pair.
     """
 
-    def __init__(self, entered: Mapping[str, Mapping[str, Any]], parts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        entered: Mapping[str, Mapping[str, Any]],
+        parts: Sequence[str],
+        unit: str = "pair",
+    ) -> None:
+        self._units = f"{unit}s"
         self.parts = [*parts, "rejects"]
         self._entered = entered
         self._left: Counter[tuple[str, str]] = Counter()  # (source, part)
@@ -96,7 +103,7 @@ class Ledger:
         """Returns the counts as text, led by warnings about what nobody may overlook."""
         facts = self.facts()
         columns = ("rows", "pairs", *self.parts)
-        lines = [("source", *columns, "reasons")]
+        lines = [("source", "rows", self._units, *self.parts, "reasons")]
         lines += [
             (name, *(f"{counts[key]:,}" for key in columns), _listed(counts["reasons"]))
             for name, counts in [*facts["sources"].items(), ("total", facts["counts"])]
@@ -124,7 +131,7 @@ class Ledger:
             if reason != NOT_SAMPLED and 2 * count > pairs:
                 meaning = "their answers are links, not text" if reason == URL_ANSWER else reason
                 found.append(
-                    f"WARNING: {count:,} of {pairs:,} pairs of {source!r} are left "
+                    f"WARNING: {count:,} of {pairs:,} {self._units} of {source!r} are left "
                     f"out ({reason}{': ' + meaning if meaning != reason else ''})"
                 )
         if not sum(self._left[source, "test"] for source in self._entered):

@@ -13,6 +13,7 @@ from medqa.data import card, registry, report, shards, sources
 from medqa.data.division import Division, divide
 from medqa.data.ledger import Ledger
 from medqa.data.recipe import WORKING, Recipe
+from medqa.data.rows import Kind
 from medqa.data.shards import Shards
 from medqa.errors import DataError
 from medqa.files import atomic_folder
@@ -61,7 +62,7 @@ def convert(config: str | Path, overrides: Sequence[str] = (), *, overwrite: boo
     settings = recipe.model_dump(exclude=set(WORKING)) | {"code": code}
     if provenance.is_current(target / RECORD, step="convert", inputs=inputs, config=settings):
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed at its very end
-        restored = registry.register(entries, overwrite=overwrite)
+        restored = registry.register(entries, kind=recipe.kind, overwrite=overwrite)
         note = " (entered in data/dataset_info.json again)" if restored else ""
         return f"up to date: {shown(target)}{note}"
     if not overwrite:
@@ -79,7 +80,7 @@ def convert(config: str | Path, overrides: Sequence[str] = (), *, overwrite: boo
         )
         card.write(folder, recipe=recipe, manifest=provenance.read(folder / RECORD) or {})
     shutil.rmtree(work, ignore_errors=True)
-    registry.register(entries, overwrite=overwrite)
+    registry.register(entries, kind=recipe.kind, overwrite=overwrite)
     return f"{text}\nwritten: {shown(target)} (data sets {', '.join(entries)}; see report.html)"
 
 
@@ -95,11 +96,11 @@ def _write(
         runner=recipe.runner,
         label=f"convert {recipe.name}",
     )
-    ledger = Ledger(done.books["sources"], recipe.parts)
+    ledger = Ledger(done.books["sources"], recipe.parts, recipe.unit)
     with progress(f"divide {recipe.name}", STAGES, "stages") as advance:
         table = _table(done.tables)
         if table.is_empty():
-            raise DataError(f"{recipe.name}: no training pair is left; {ledger.losses()}")
+            raise _nothing_left(recipe, ledger)
         division = divide(recipe, table)
         del table
         advance(1)
@@ -138,7 +139,7 @@ def _table(tables: Sequence[Path]) -> "pl.DataFrame":
 def _write_splits(
     recipe: Recipe, division: Division, ledger: Ledger, folder: Path, files: Mapping[str, str]
 ) -> dict[str, int]:
-    """Writes the splits as alpaca rows, all values plain strings; returns the rows of each.
+    """Writes the splits, all values plain strings; returns the rows of each.
 
     All are in seeded order: the first n rows of a file are a fair sample of it, which is what
     ``max_samples`` of LLaMA-Factory takes.
@@ -150,25 +151,35 @@ def _write_splits(
         rows = division.table.filter(pl.col("split") == part)
         for source, count in rows.group_by("source").len().iter_rows():
             ledger.keep(source, part, count)
-        alpaca = rows.select(
-            pl.col("question").alias("instruction"),
-            pl.lit("").alias("input"),
-            pl.col("answer").alias("output"),
-            _ids(),
-            "source",
-            "department",
-            _hexadecimal(rows["cluster"]),
-        )
+        tracing: list[Any] = [_ids(), "source", "department", _hexadecimal(rows["cluster"])]
+        made = rows.select(*_trained_on(recipe.kind), *tracing)
         write: Callable[[Path], None] = (
-            alpaca.write_parquet if recipe.output == "parquet" else alpaca.write_ndjson
+            made.write_parquet if recipe.output == "parquet" else made.write_ndjson
         )
         write(folder / name)
         written[part] = _count(folder / name)
     if not written["train"]:
-        raise DataError(f"{recipe.name}: no training pair is left; {ledger.losses()}")
+        raise _nothing_left(recipe, ledger)
     if recipe.replay:
         ledger.replayed(recipe.replay.share, division.replay or 0, division.own)
     return written
+
+
+def _trained_on(kind: Kind) -> "list[pl.Expr]":
+    """Returns the columns that LLaMA-Factory reads, as `registry.LAYOUTS` names them."""
+    import polars as pl
+
+    answer = pl.col("answer")
+    if kind == "text":
+        return [answer.alias("text")]
+    asked = [pl.col("question").alias("instruction"), pl.lit("").alias("input")]
+    if kind == "preference":
+        return [*asked, answer.alias("chosen"), pl.col("rejected")]
+    return [*asked, answer.alias("output")]
+
+
+def _nothing_left(recipe: Recipe, ledger: Ledger) -> DataError:
+    return DataError(f"{recipe.name}: no training {recipe.unit} is left; {ledger.losses()}")
 
 
 def _write_rejects(division: Division, done: Shards, ledger: Ledger, file: Path) -> int:

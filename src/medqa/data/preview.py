@@ -12,11 +12,18 @@ from medqa.errors import DataError, MissingInputError
 from medqa.paths import config_file, processed, resolve, shown
 
 RECORD = "manifest.json"
-COLUMNS = ("instruction", "output", "id", "department")
+COLUMNS = ("id", "department")
+# What a row holds beside them, by what tells its kind.
+TRAINED = {
+    "output": ("instruction", "output"),
+    "chosen": ("instruction", "chosen", "rejected"),
+    "text": ("text",),
+}
 CONTROLS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>",
             "<|observation|>")  # fmt: skip
 CUT = "✂"
-_DIM, _GREEN, _BOLD, _PLAIN = "\x1b[36m", "\x1b[32m", "\x1b[1m", "\x1b[0m"
+_DIM, _GREEN, _RED = "\x1b[36m", "\x1b[32m", "\x1b[31m"
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 def preview(name_or_config: str, count: int = 10, *, colour: bool = False) -> str:
@@ -98,12 +105,17 @@ def _rows(folder: Path, count: int) -> list[dict[str, str]]:
             found = pl.scan_parquet(table, glob=False).head(count).collect().to_dicts()
         else:
             raise MissingInputError(f"{shown(folder)} has no training file; convert it again")
-        return [{key: str(row[key]) for key in COLUMNS} for row in found]
+        return [{key: str(row[key]) for key in (*COLUMNS, *_trained(row))} for row in found]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{shown(folder)} does not hold the training rows that convert writes ({error!r}); "
             "convert it again with --overwrite"
         ) from None
+
+
+def _trained(row: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the names of what the model reads; those of a pair where nothing is told."""
+    return next((names for key, names in TRAINED.items() if key in row), TRAINED["output"])
 
 
 def _block(
@@ -114,20 +126,12 @@ def _block(
     colour: bool,
 ) -> str:
     """Returns one row: what it is, then its text as the model reads it."""
-    question, answer = row["instruction"], row["output"]
     facts = [row["id"], row["department"]]
+    texts = [row[name] for name in _trained(row)]
+    spoken = [c for c in CONTROLS if c in "".join(texts) and not c.isalpha()]
     if encoder:
-        pair = encoder.encode(question, answer)
-        facts.append(f"{pair.length:,} tokens")
-        if cutoff and pair.length > cutoff:
-            of_prompt, of_answer = chat.kept(len(pair.prompt), len(pair.answer), cutoff)
-            lost = len(pair.prompt) - of_prompt, len(pair.answer) - of_answer
-            facts.append(
-                f"cut at {cutoff:,}: {lost[0]:,} of the question, {lost[1]:,} of the answer"
-            )
-            question = _cut(question, pair.question_ends, of_prompt)
-            answer = _cut(answer, pair.answer_ends, of_answer)
-    spoken = [c for c in CONTROLS if c in row["instruction"] + row["output"] and not c.isalpha()]
+        counted, texts = _counted(texts, encoder, cutoff)
+        facts += counted
     if spoken:
         facts.append(f"{' '.join(spoken)} in the text is read as plain characters")
     head = f"{number}. " + " · ".join(fact for fact in facts if fact)
@@ -135,15 +139,44 @@ def _block(
     def control(token: str) -> str:
         return f"{_DIM}{token}{_PLAIN}" if colour else token
 
-    def trained(text: str) -> str:
-        return f"{_GREEN}{text}{_PLAIN}" if colour else f"⟦{text}⟧"
+    def trained(text: str, mark: str = _GREEN) -> str:
+        text = f"{_printable(text)}{control(chat.END)}"
+        return f"{mark}{text}{mark}{_PLAIN}" if colour else f"⟦{text}⟧"
 
+    first = f"{_BOLD + head + _PLAIN if colour else head}\n"
+    if "text" in row:
+        return first + trained(texts[0])
     opening = "".join(map(control, chat.OPENING))
-    return (
-        f"{_BOLD + head + _PLAIN if colour else head}\n"
-        f"{opening}\n {_printable(question)}{control(chat.TURN)}"
-        + trained(f"\n {_printable(answer)}{control(chat.END) + (_GREEN if colour else '')}")
-    )
+    asked = f"{first}{opening}\n {_printable(texts[0])}{control(chat.TURN)}"
+    if "chosen" not in row:
+        return asked + trained(f"\n {texts[1]}")
+    better, worse = trained(f"\n {texts[1]}"), trained(f"\n {texts[2]}", _RED)
+    return f"{asked}\nchosen {better}\nrejected {worse}"
+
+
+def _counted(
+    texts: list[str], encoder: chat.Chat, cutoff: int | None
+) -> tuple[list[str], list[str]]:
+    """Returns the tokens of a row and what training cuts, and the texts with the cuts marked."""
+    if len(texts) == 1:  # the end token is one more; nothing is cut, since texts are packed
+        return [f"{encoder.counts(texts)[0] + 1:,} tokens"], texts
+    question, *answers = texts
+    pairs = [encoder.encode(question, answer) for answer in answers]
+    facts = [f"{' and '.join(f'{pair.length:,}' for pair in pairs)} tokens"]
+    longest = max(pairs, key=lambda pair: pair.length)
+    if not cutoff or longest.length <= cutoff:
+        return facts, texts
+    of_prompt, of_answer = len(longest.prompt), len(longest.answer)
+    if len(answers) == 1:
+        of_prompt, of_answer = chat.kept(of_prompt, of_answer, cutoff)
+    else:  # the end token is not spared, as in LLaMA-Factory's `processor/pairwise.py`
+        of_prompt, of_answer = chat.kept(of_prompt, of_answer + 1, cutoff + 1)
+    lost = len(longest.prompt) - of_prompt, max(len(longest.answer) - of_answer, 0)
+    facts.append(f"cut at {cutoff:,}: {lost[0]:,} of the question, {lost[1]:,} of the answer")
+    return facts, [
+        _cut(question, longest.question_ends, of_prompt),
+        *(_cut(a, pair.answer_ends, of_answer) for a, pair in zip(answers, pairs, strict=True)),
+    ]
 
 
 def _cut(text: str, ends: list[int], kept: int) -> str:

@@ -3,19 +3,23 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from medqa.config import Strict, load
-from medqa.data.rows import Limits, Settings
+from medqa.data.rows import Kind, Limits, Settings
 from medqa.data.rules import Rules
 from medqa.data.sources import Source
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Length = Annotated[int, Field(ge=1)]
+Bound = Annotated[Length | None, Field(validate_default=True)]
 
+BOUNDS = tuple(
+    f"{end}_{what}_chars" for what in ("question", "answer", "text") for end in ("min", "max")
+)
 # What decides how the work is done and how the result is looked at, but not the result.
 WORKING = frozenset({"workers", "runner", "tokenizer", "cutoff_len"})
 
@@ -36,6 +40,9 @@ class Recipe(Strict):
     """A data YAML.
 
     Attributes:
+        kind: What the rows are: ``pairs`` of question and answer, for LLaMA-Factory's stage
+            ``sft``; ``preference``, a question with a better and a worse answer, for ``dpo``;
+            running ``text``, for ``pt``.
         name: Of the folder ``data/processed/<name>`` and of the data sets ``<name>_train`` and
             ``<name>_test``; ASCII, since LLaMA-Factory's registry is.
         sources: The raw files.
@@ -47,6 +54,8 @@ class Recipe(Strict):
         max_question_chars: As above.
         min_answer_chars: As above.
         max_answer_chars: As above.
+        min_text_chars: The same of a text, which has no other bounds.
+        max_text_chars: As above.
         test_share: Share of the pairs that goes to test.
         val_share: Share of the pairs that goes to validation, or nothing.
         seed: Of the split, the sample and the order.
@@ -62,15 +71,18 @@ class Recipe(Strict):
         cutoff_len: Tokens at which training cuts a pair; the report says how many it would cut.
     """
 
+    kind: Kind = "pairs"
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     sources: Annotated[list[Source], Field(min_length=1)]
     rules: Rules = Rules()
     privacy: bool = True
     segment_questions: bool = False
-    min_question_chars: Length
-    max_question_chars: Length
-    min_answer_chars: Length
-    max_answer_chars: Length
+    min_question_chars: Bound = None
+    max_question_chars: Bound = None
+    min_answer_chars: Bound = None
+    max_answer_chars: Bound = None
+    min_text_chars: Bound = None
+    max_text_chars: Bound = None
     test_share: Share
     val_share: Share | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)]
@@ -83,12 +95,50 @@ class Recipe(Strict):
     tokenizer: str | None = None
     cutoff_len: Length | None = None
 
-    @field_validator("max_question_chars", "max_answer_chars")
+    @model_validator(mode="before")
     @classmethod
-    def _not_below_minimum(cls, value: int, info: ValidationInfo) -> int:
-        least = str(info.field_name).replace("max", "min")
-        if value < info.data.get(least, 1):
+    def _kind_of_sources(cls, values: Any) -> Any:
+        """Tells each source the kind of its rows; evaluation files hold questions with answers."""
+        if not isinstance(values, dict) or values.get("kind") not in get_args(Kind):
+            return values
+
+        def told(sources: Any) -> Any:
+            if not isinstance(sources, list):
+                return sources
+            return [
+                {"kind": values["kind"], **source} if isinstance(source, dict) else source
+                for source in sources
+            ]
+
+        replay = values.get("replay")
+        if isinstance(replay, dict) and "sources" in replay:
+            values = {**values, "replay": {**replay, "sources": told(replay["sources"])}}
+        return {**values, "sources": told(values.get("sources"))} if "sources" in values else values
+
+    @field_validator(*BOUNDS)
+    @classmethod
+    def _bound_of_kind(cls, value: int | None, info: ValidationInfo) -> int | None:
+        kind, name = info.data.get("kind"), str(info.field_name)
+        ours = kind is None or ("text" in name) == (kind == "text")
+        if ours and value is None and kind:
+            raise PydanticCustomError("missing", "is missing")
+        if not ours and value is not None:
+            instead = "min_text_chars and max_text_chars"
+            if kind != "text":
+                instead = "bounds of question and answer"
+            raise PydanticCustomError(
+                "limits", "kind {kind} has {instead} instead", {"kind": kind, "instead": instead}
+            )
+        least = name.replace("max", "min")
+        if value is not None and value < (info.data.get(least) or 1):
             raise PydanticCustomError("limits", f"must not be less than {least}")
+        return value
+
+    @field_validator("segment_questions")
+    @classmethod
+    def _questions_to_segment(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("kind") == "text":
+            raise PydanticCustomError("kind", "a text is not cut into words; take the key out")
         return value
 
     @field_validator("val_share")
@@ -102,6 +152,11 @@ class Recipe(Strict):
     @classmethod
     def _tags_differ(cls, value: Any, info: ValidationInfo) -> Any:
         given = value.sources if isinstance(value, Replay) else value or []
+        kind = info.data.get("kind", "pairs") if info.field_name != "decontaminate" else "pairs"
+        if any(source.kind != kind for source in given):
+            raise PydanticCustomError(
+                "kind", "kind stands once, at the top of the YAML; take it out of the source"
+            )
         before = list(info.data.get("sources", []))
         if info.field_name == "decontaminate" and info.data.get("replay"):
             before += info.data["replay"].sources
@@ -125,20 +180,25 @@ class Recipe(Strict):
         return ["train", "test", *(["val"] if self.val_share else [])]
 
     @property
+    def unit(self) -> str:
+        """What a row of the result is called."""
+        return "text" if self.kind == "text" else "pair"
+
+    @property
     def settings(self) -> Settings:
         """What the work on one row needs to know."""
-        limits = Limits(
-            self.min_question_chars,
-            self.max_question_chars,
-            self.min_answer_chars,
-            self.max_answer_chars,
-        )
+        question = self.min_question_chars, self.max_question_chars
+        answer = self.min_answer_chars, self.max_answer_chars
+        if self.kind == "text":
+            question = answer = self.min_text_chars, self.max_text_chars
+        limits = Limits(*(int(bound or 0) for bound in (*question, *answer)))
         return Settings(
             limits=limits,
             rules=self.rules.on,
             privacy=self.privacy,
             segment_questions=self.segment_questions,
             seed=self.seed,
+            kind=self.kind,
         )
 
 

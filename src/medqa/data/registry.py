@@ -1,8 +1,9 @@
 """LLaMA-Factory's ``data/dataset_info.json``: our entries in, all others as they were.
 
 LLaMA-Factory opens the file without naming an encoding, so it is written in ASCII; and once
-``columns`` is given it takes no default for the rest, so all three are named
-(``llamafactory/data/parser.py``, 0.9.5).
+``columns`` is given it takes no default for the rest, so all that it needs are named
+(``llamafactory/data/parser.py``, 0.9.5). Preferences are ``ranking`` rows, for its stages ``dpo``
+and ``rm``; text, for ``pt``, is a prompt without a response.
 """
 
 import fcntl
@@ -13,11 +14,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medqa.data.rows import Kind
 from medqa.errors import DataError, TargetError
 from medqa.files import atomic_file
 from medqa.paths import dataset_info, shown
 
-COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
+_ASKED = {"prompt": "instruction", "query": "input"}
+LAYOUTS: Mapping[Kind, Mapping[str, Any]] = {
+    "pairs": {"columns": {**_ASKED, "response": "output"}},
+    "preference": {
+        "ranking": True,
+        "columns": {**_ASKED, "chosen": "chosen", "rejected": "rejected"},
+    },
+    "text": {"columns": {"prompt": "text"}},
+}
 
 
 def read() -> dict[str, Any]:
@@ -38,13 +48,14 @@ def read() -> dict[str, Any]:
     return entries
 
 
-def register(files: Mapping[str, Path], *, overwrite: bool = False) -> bool:
+def register(files: Mapping[str, Path], *, kind: Kind = "pairs", overwrite: bool = False) -> bool:
     """Enters data sets under their names, waiting for other processes that do the same.
 
     A file without rows gets no entry, and loses the one it had: LLaMA-Factory fails on it.
 
     Args:
-        files: Name to its JSON lines file in the data folder.
+        files: Name to its file in the data folder.
+        kind: What their rows are.
         overwrite: Replace an entry of the same name that points to another file.
 
     Returns:
@@ -56,7 +67,7 @@ def register(files: Mapping[str, Path], *, overwrite: bool = False) -> bool:
     """
     with _locked(dataset_info().parent):
         entries = read()
-        wanted = _merged(entries, files, overwrite)
+        wanted = _merged(entries, files, kind, overwrite)
         for name, file in files.items():
             if not file.stat().st_size:
                 del wanted[name]
@@ -69,11 +80,11 @@ def register(files: Mapping[str, Path], *, overwrite: bool = False) -> bool:
 
 def require_free(files: Mapping[str, Path]) -> None:
     """Raises TargetError if a name in `files` is registered for another file, before any work."""
-    _merged(read(), files, overwrite=False)
+    _merged(read(), files, "pairs", overwrite=False)
 
 
 def _merged(
-    entries: Mapping[str, Any], files: Mapping[str, Path], overwrite: bool
+    entries: Mapping[str, Any], files: Mapping[str, Path], kind: Kind, overwrite: bool
 ) -> dict[str, Any]:
     wanted = dict(entries)
     for name, file in files.items():
@@ -85,7 +96,7 @@ def _merged(
                 f"{shown(dataset_info())} already has an entry {name!r} for {taken or 'no file'}; "
                 "choose another name, or add --overwrite to replace it"
             )
-        wanted[name] = {"file_name": file_name, "columns": COLUMNS}
+        wanted[name] = {"file_name": file_name, **LAYOUTS[kind]}
     return wanted
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medqa.data import examples, figures, words
+from medqa.data import examples, figures, kinds, words
+from medqa.data.rows import Kind
 from medqa.files import atomic_file
 
 if TYPE_CHECKING:
@@ -41,10 +42,37 @@ REASONS = {
     "question_too_long": "问题过长",
     "answer_too_short": "答案过短",
     "answer_too_long": "答案过长",
+    "equal_answers": "两个答案相同（归一化后）",
+    "empty_text": "文本为空",
+    "control_token": "含有模型的控制符",
+    "text_too_short": "文本过短",
+    "text_too_long": "文本过长",
     "duplicate": "问答完全重复（归一化后相等）",
     "near_evaluation": "与评测集问题过近",
     "in_test": "回放数据的问题在测试集中",
     "not_sampled": "未被抽样（本身无问题）",
+}
+# What a row of each kind is called, in Chinese, in short and in English, and what answers are.
+WORDS: Mapping[Kind, Mapping[str, str]] = {
+    "pairs": {
+        "zh": "问答对",
+        "one": "对",
+        "en": "pair",
+        "answers": "答案",
+        "answers_en": "answers",
+    },
+    "preference": {
+        "zh": "偏好对",
+        "one": "对",
+        "en": "pair",
+        "answers": "较好的答案",
+        "answers_en": "chosen answers",
+    },
+    "text": {"zh": "文本", "one": "条", "en": "text", "answers": "文本", "answers_en": "texts"},
+}
+SAID_OF: Mapping[Kind, Mapping[str, str]] = {
+    "preference": {"duplicate": "问题与两个答案完全重复（归一化后相等）"},
+    "text": {"duplicate": "文本完全重复（归一化后相等）"},
 }
 LEAKAGE = {
     "equal": ("问题归一化后相同", "same question after normalising"),
@@ -102,15 +130,20 @@ def write(
     environment.filters |= {"n": _number, "share": _share, "shown": examples.shown, "every": _every}
     html = environment.get_template("report.html.j2").render(
         recipe=recipe,
+        say=WORDS[recipe.kind],
+        opening_chars=kinds.OPENING_CHARS,
         yaml=_yaml(recipe),
         versions=_versions(),
         parts=[p for p in ("train", "val", "test") if p != "val" or recipe.val_share],
         ledger=books["ledger"],
         passed=sum(counts["kept"] for counts in books["sources"].values()),
-        reasons=REASONS,
+        reasons={**REASONS, **SAID_OF.get(recipe.kind, {})},
         notes=books["notes"],
         question_chars=figures.histogram(rows["question"].str.len_chars()),
         answer_chars=figures.histogram(rows["answer"].str.len_chars()),
+        rejected_chars=figures.histogram(rows["rejected"].str.len_chars())
+        if recipe.kind == "preference"
+        else None,
         tokens=figures.tokens(recipe, rows.filter(pl.col("split") == "train")),
         departments=figures.departments(rows),
         terms=words.top_terms(rows, TERMS),

@@ -5,7 +5,7 @@ A pair that fails a check is never lost: it becomes a `Rejection` with the name 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -16,6 +16,10 @@ from medqa.data.triggers import ALL
 
 if TYPE_CHECKING:  # a data YAML is checked without it
     from medqa.data.clean import Change, Cleaner
+
+# What the rows of a data set are: questions with answers, questions with a better and a worse
+# answer, or running text. `medqa.data.kinds` has the other two.
+Kind = Literal["pairs", "preference", "text"]
 
 # Why a pair is left out; these words stand in rejects.jsonl and manifest.json. The names of the
 # rules of `medqa.data.drop` stand there as well.
@@ -34,6 +38,11 @@ QUESTION_TOO_SHORT = "question_too_short"
 QUESTION_TOO_LONG = "question_too_long"
 ANSWER_TOO_SHORT = "answer_too_short"
 ANSWER_TOO_LONG = "answer_too_long"
+EQUAL_ANSWERS = "equal_answers"  # the chosen and the rejected one, after `normal.normalise`
+EMPTY_TEXT = "empty_text"
+CONTROL_TOKEN = "control_token"  # of the model, in a text
+TEXT_TOO_SHORT = "text_too_short"
+TEXT_TOO_LONG = "text_too_long"
 DUPLICATE = "duplicate"  # question and answer equal after `normal.normalise`
 NOT_SAMPLED = "not_sampled"  # nothing is wrong with it: left out by max_rows or replay.share
 NEAR_EVALUATION = "near_evaluation"  # its question is too near to one of an evaluation file
@@ -50,14 +59,28 @@ class Keys:
     """The names under which a row holds what we need.
 
     Attributes:
-        question: Of the question or questions.
-        answer: Of the answer or answers.
+        question: Of the question or questions; None in a row of running text.
+        answer: Of the answer or answers, the chosen one of a preference row, or the text.
         department: Of the medical department, None where a file has none.
+        rejected: Of the worse answer of a preference row.
+        input: Of what may follow its question.
     """
 
-    question: str
+    question: str | None
     answer: str
     department: str | None = None
+    rejected: str | None = None
+    input: str | None = None
+
+    @property
+    def needed(self) -> list[str]:
+        """The names that a row must have."""
+        return [name for name in (self.question, self.answer, self.rejected) if name is not None]
+
+    @property
+    def optional(self) -> list[str]:
+        """The names that it may have."""
+        return [name for name in (self.department, self.input) if name is not None]
 
 
 # The schemas of Huatuo-26M: all sets but Lite, then Lite (FreedomIntelligence on Hugging Face).
@@ -84,6 +107,7 @@ class Settings:
         privacy: Replace personal data with placeholders.
         segment_questions: Cut the questions into words and drop stop words.
         seed: Of the order.
+        kind: What a row is.
     """
 
     limits: Limits
@@ -91,6 +115,7 @@ class Settings:
     privacy: bool
     segment_questions: bool
     seed: int
+    kind: Kind = "pairs"
 
 
 class Row(NamedTuple):
@@ -138,6 +163,8 @@ class Record(NamedTuple):
         canonical: What the clustering of questions compares.
         rank: Place in the seeded order.
         changes: What cleaning changed.
+        rejected: The worse answer of a preference row, cleaned.
+        rejected_key: The hash of it.
     """
 
     source: str
@@ -151,6 +178,8 @@ class Record(NamedTuple):
     canonical: str
     rank: int
     changes: "list[Change]"
+    rejected: str = ""
+    rejected_key: int = 0
 
     @property
     def id(self) -> str:
@@ -322,8 +351,8 @@ def pairs_of(row: Row, schemas: Sequence[Keys]) -> tuple[list[tuple[Any, Any]] |
             break
     if keys.question not in value or keys.answer not in value:
         return MISSING_KEY, ""
-    department = _department(value.get(keys.department)) if keys.department else ""
-    asked, answered = _only(_only(value[keys.question])), _only(value[keys.answer])
+    department = department_of(value.get(keys.department)) if keys.department else ""
+    asked, answered = only(only(value[keys.question])), only(value[keys.answer])
     if isinstance(asked, str) and isinstance(answered, str):  # most rows: no lists are made
         return [(asked, answered)], department
     groups, answers = _groups(value[keys.question]), _members(value[keys.answer])
@@ -412,7 +441,7 @@ def _pair(
     return text, found, compared, changes
 
 
-def _only(value: Any) -> Any:
+def only(value: Any) -> Any:
     """Returns the member of a list of one, anything else as it is."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
@@ -437,7 +466,7 @@ def _members(value: Any) -> list[Any]:
     return flat or [None]
 
 
-def _department(value: Any) -> str:
+def department_of(value: Any) -> str:
     """Returns the department on one line; empty when there is none or it is no plain value."""
     if not isinstance(value, str | int | float):
         return ""

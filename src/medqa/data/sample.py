@@ -48,7 +48,8 @@ def write(table: Path, folder: Path) -> list[Path]:
     """Writes every sample file of `table` into `folder`; the same bytes at every call.
 
     Returns:
-        The files: five raw Huatuo files, general facts, neutral text and two sets of probes.
+        The files: five raw Huatuo files, general facts, neutral text, two sets of probes,
+        preferences and running text.
     """
     values = yaml.safe_load(table.read_text(encoding="utf-8"))
     rng = random.Random(SEED)
@@ -63,6 +64,13 @@ def write(table: Path, folder: Path) -> list[Path]:
     contents["neutral.txt"] = sentences + _word_lists(medical + general, rng)
     contents["probes_medical.jsonl"] = _probes(medical)
     contents["probes_general.jsonl"] = _probes(general)
+    # Drawn by themselves, so that what was there before them stays as it was.
+    contents["preference.jsonl"] = _preferences(medical, values["preference"], random.Random(SEED))
+    contents["corpus.jsonl"] = [
+        _json(text=text.format(**drug), department="药剂科")
+        for text in values["texts"]
+        for drug in values["drugs"]
+    ]
     for name, lines in contents.items():
         with atomic_file(folder / name) as out:
             out.write("".join(f"{line}\n" for line in lines).encode())
@@ -140,6 +148,35 @@ def _huatuo(facts: list[Fact], rng: random.Random) -> Iterator[tuple[str, list[s
     yield "huatuo26M-testdatasets.jsonl", plain
     yield "Huatuo26M-Lite.jsonl", lite
     yield "huatuo_consultation_qa.jsonl", consultation
+
+
+def _preferences(facts: list[Fact], form: dict[str, Any], rng: random.Random) -> list[str]:
+    """A right answer and a worse one to each fact, the worse of three sorts, and the dirt."""
+
+    def row(fact: Fact, rejected: str) -> str:
+        return _json(
+            question=rng.choice(fact.phrasings),
+            chosen=rng.choice(fact.answers),
+            rejected=rejected,
+            department=fact.department,
+        )
+
+    found = []
+    for number, fact in enumerate(facts):
+        others = [f.value for f in facts if f.kind == fact.kind and f.value != fact.value]
+        wrong = rng.choice(fact.answers).replace(fact.value, rng.choice(others))
+        found.append(row(fact, rng.choice(form["short"]) if number % 8 == 7 else wrong))
+        if fact.kind in form["unsafe"]:
+            found.append(row(fact, rng.choice(form["unsafe"][fact.kind]).format(x=fact.subject)))
+    # Rows that must end in rejects: no worse answer, none that differs, said twice.
+    first = facts[0]
+    return [
+        *found,
+        _json(question=first.phrasings[0], chosen=first.answers[0]),
+        _json(question=first.phrasings[0], chosen=first.answers[0], rejected=""),
+        _json(question=first.phrasings[0], chosen="看医生。", rejected="看医生"),
+        found[0],
+    ]
 
 
 def _dirty(answer: str, rng: random.Random) -> str:

@@ -36,6 +36,7 @@ CODE = (
     "courtesies",
     "drop",
     "formats",
+    "kinds",
     "links",
     "mend",
     "names",
@@ -61,7 +62,7 @@ class Shards:
     Attributes:
         tables: Parquet tables of records, in order. Columns: source str, row u32, part u32,
             question str, answer str, department str, question_key u64, answer_key u64, canonical
-            str, rank u64.
+            str, rank u64; of preferences also rejected str, rejected_key u64.
         rejects: JSON lines, in the same order: id, source, reason, raw.
         books: ``sources``: tag to rows, pairs, kept and reasons; ``rules``: name to count and at
             most three examples ``[before, after]``; ``notes``: a line for each damaged file;

@@ -19,8 +19,9 @@ from medqa.data import privacy
 from medqa.data.bulk import convert_all
 from medqa.data.clean import Cleaner
 from medqa.data.formats import Stretch, blocks, ending, json_row, read
+from medqa.data.kinds import convert
 from medqa.data.links import Sieve
-from medqa.data.rows import LINE_TOO_LONG, URL_ANSWER, Record, Rejection, Row, Settings, convert
+from medqa.data.rows import LINE_TOO_LONG, URL_ANSWER, Kind, Record, Rejection, Row, Settings
 from medqa.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _convert(shard: Shard, table: BinaryIO, rejects: BinaryIO) -> _Books:
     sieve = None
     if stretch.format == ".jsonl" and URL_ANSWER in settings.rules and Sieve.fits(stretch.schemas):
         sieve = Sieve(stretch.source)
-    with _Table(table) as records:
+    with _Table(table, settings.kind) as records:
         for batch in _batches(_sifted(stretch, sieve) if sieve else read(stretch)):
             found = iter(_converted([r for r in batch if isinstance(r, Row)], shard, cleaner))
             for row in batch:
@@ -247,12 +248,13 @@ def _line(rejection: Rejection, masked: bool) -> bytes:
 class _Table:
     """A Parquet table that grows by batches; equal records give equal bytes."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, kind: Kind) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.count = 0
         self._records: list[Record] = []
+        more = [("rejected", pa.string()), ("rejected_key", pa.uint64())]
         self._schema = pa.schema(
             [
                 ("source", pa.string()),
@@ -265,6 +267,7 @@ class _Table:
                 ("answer_key", pa.uint64()),
                 ("canonical", pa.string()),
                 ("rank", pa.uint64()),
+                *(more if kind == "preference" else []),
             ]
         )
         # The table is read once, soon: time counts more than size.
@@ -301,9 +304,9 @@ class _Table:
     def _write(self, records: list[Record]) -> None:
         import pyarrow as pa
 
-        columns = list(zip(*records, strict=True))[: len(self._schema)]
+        columns = dict(zip(Record._fields, zip(*records, strict=True), strict=True))
         try:
-            arrays = [_array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
+            arrays = [_array(columns[field.name], field.type) for field in self._schema]
         except OverflowError:  # 2 GiB of text
             middle = len(records) // 2
             self._write(records[:middle])
