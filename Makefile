@@ -1,17 +1,21 @@
 # medqa: every step of the pipeline. `make` alone prints this list.
 #
-#   RECIPE=chatglm3-6b   or tiny: the folder under configs/ that train, export, compare, evaluate, chat use
+#   RECIPE=chatglm3-6b   or tiny: the folder under configs/ that all of them use
+#   METHOD=lora_sft      the YAML in it that train, preflight and budget use: qlora_sft, dpo, ...
 #   DATA=huatuo          the YAML under configs/data/ that `make data` converts and data-preview shows
 #   HUB=huggingface      or modelscope: where model and data come from
-#   ARGS="key=value"     overrides for train, export, compare and evaluate
+#   ARGS="key=value"     overrides for preflight, budget, train, export, compare and evaluate
+#   GPU=24               of budget: the card's memory in GiB
 #   OVERWRITE=1          replace a result that was made from other inputs
 #   HOST=127.0.0.1 PORT=7860   of the web UI
 
 RECIPE ?= chatglm3-6b
+METHOD ?= lora_sft
 DATA ?= huatuo
 HUB ?= huggingface
 HOST ?= 127.0.0.1
 PORT ?= 7860
+GPU ?= 24
 VENV ?= .venv
 
 PY := $(VENV)/bin/python
@@ -24,7 +28,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 pytho
 	$(p) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format model data data-preview train export compare evaluate chat webui clean
+.PHONY: help install demo test lint format model data data-preview budget preflight train export compare evaluate chat webui clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,7 +66,8 @@ format: $(INSTALLED) ## let ruff mend what it can
 
 model: $(INSTALLED) ## download ChatGLM3-6B and import it as native GLM
 	@$(RUN)download.py model --hub $(HUB)
-	@$(RUN)import_model.py models/chatglm3-6b-original models/chatglm3-6b $(FLAGS)
+	@# bfloat16, in which it trains: of float16 weights autograd would keep a second copy, 12 GiB.
+	@$(RUN)import_model.py models/chatglm3-6b-original models/chatglm3-6b --dtype bfloat16 $(FLAGS)
 
 data: $(INSTALLED) ## download Huatuo-26M and convert it
 	@$(RUN)download.py data --hub $(HUB)
@@ -71,8 +76,14 @@ data: $(INSTALLED) ## download Huatuo-26M and convert it
 data-preview: $(INSTALLED) ## print ten training rows of DATA as the model will see them
 	@$(RUN)preview_data.py configs/data/$(DATA).yaml
 
-train: $(INSTALLED) ## LoRA SFT of RECIPE
-	@$(RUN)train.py configs/$(RECIPE)/lora_sft.yaml $(ARGS) $(FLAGS)
+budget: $(INSTALLED) ## memory and time that METHOD will take, and the fastest setting that fits
+	@$(RUN)budget.py configs/$(RECIPE)/$(METHOD).yaml --gpu-memory $(GPU) $(ARGS)
+
+preflight: $(INSTALLED) ## look at model, data, template, card and disk without training
+	@$(RUN)preflight.py configs/$(RECIPE)/$(METHOD).yaml $(ARGS)
+
+train: $(INSTALLED) ## train RECIPE by METHOD, LoRA SFT if none is given; looks first, goes on after a kill
+	@$(RUN)train.py configs/$(RECIPE)/$(METHOD).yaml $(ARGS) $(FLAGS)
 
 export: $(INSTALLED) ## merge RECIPE's adapter into its base model
 	@$(RUN)export.py configs/$(RECIPE)/export.yaml $(ARGS) $(FLAGS)

@@ -12,7 +12,15 @@ from medqa import cli
 from medqa.errors import CheckFailedError, ConfigError, MedqaError, MissingInputError, TargetError
 
 SCRIPTS = sorted(p.name for p in (Path(__file__).parents[1] / "scripts").glob("*.py"))
-TAKES_CONFIG = ("compare", "convert", "evaluate", "export", "make_tiny", "train")
+TAKES_CONFIG = (
+    "begin_prefix",
+    "compare",
+    "convert",
+    "evaluate",
+    "export",
+    "make_tiny",
+    "train",
+)
 
 
 def launch(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -121,6 +129,7 @@ def test_help_imports_nothing_heavy(root: Path, script: str) -> None:
 @pytest.mark.parametrize("problem", ["absent", "misspelt", "no override"])
 def test_a_config_error(root: Path, script: str, problem: str) -> None:
     config = {
+        "begin_prefix.py": "configs/tiny/prefix_sft.yaml",
         "compare.py": "configs/tiny/compare.yaml",
         "convert.py": "configs/data/sample.yaml",
         "evaluate.py": "configs/tiny/evaluate.yaml",

@@ -32,6 +32,15 @@ def loops(rows: list[Row]) -> Iterable[Row]:
     return (row | {"output": row["output"] + "请注意休息。" * 8} for row in rows)
 
 
+# The harm is not to be stopped early or left out by the look at healthy validation rows.
+UNWATCHED = (
+    "eval_dataset=null",
+    "eval_strategy=no",
+    "load_best_model_at_end=false",
+    "early_stopping_steps=null",
+)
+
+
 def failed(printed: str) -> set[str]:
     """The names in the last line, ``error: the gate fails: keep.general (…), …``."""
     head, _, rest = printed.splitlines()[-1].partition("the gate fails: ")
@@ -73,6 +82,7 @@ def test_the_gate_names_the_harm(
         f"dataset={name}_train",
         f"output_dir={adapter}",
         "num_train_epochs=6",
+        *UNWATCHED,
     )
     done = demo_project.script(
         "compare",

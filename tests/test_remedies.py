@@ -1,5 +1,7 @@
 """Each remedy works, is taken back, and is still needed."""
 
+import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,3 +149,120 @@ def test_liger_only_where_it_was_asked_for_and_can_run(
         config = GlmConfig.from_pretrained(folder)
         loader.apply_liger_kernel(config, arguments, trains, needs_logits)
         assert GlmForCausalLM.forward is before
+
+
+LAUNCH = ["medqa", "train", "my recipe.yaml", "output_dir=saves/my run"]
+SWITCHES = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2", "NNODES": "3", "NODE_RANK": "1"}
+ADDRESS = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RDZV_ID", "MIN_NNODES", "MAX_NNODES", "USE_RAY", "USE_KT", "USE_MCA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (SWITCHES | ADDRESS).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", list(LAUNCH))
+
+
+def test_llamafactory_still_starts_torchrun_on_its_own_file(
+    switches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llamafactory import launcher
+
+    commands = []
+    stand_in = SimpleNamespace(run=lambda command, **_: commands.append(command))
+    monkeypatch.setattr(launcher, "subprocess", stand_in)
+    with pytest.raises(AttributeError):  # what the stand-in returns has no exit code
+        launcher.launch()
+    at = commands[0].index(launcher.__file__)
+    # As a child that it waits for, by name, with the arguments torn: delete the remedy otherwise.
+    assert commands[0][0] == "torchrun"
+    assert commands[0][at + 1 :] == ["my", "recipe.yaml", "output_dir=saves/my", "run"]
+
+
+@pytest.mark.parametrize("elastic", [False, True])
+def test_the_launcher_becomes_torchrun_on_our_worker(
+    switches: None, monkeypatch: pytest.MonkeyPatch, elastic: bool
+) -> None:
+    from llamafactory import launcher
+
+    if elastic:
+        monkeypatch.setenv("RDZV_ID", "7")
+        monkeypatch.setenv("MAX_RESTARTS", "5")
+    became: list[Any] = []
+
+    def execve(*given: Any) -> None:
+        became.extend(given)
+        raise SystemExit  # a real one does not return
+
+    monkeypatch.setattr(os, "execve", execve)
+    file = launcher.__file__
+    with remedies.applied(), pytest.raises(SystemExit):
+        launcher.launch()
+    assert launcher.__file__ == file
+    program, command, environment = became
+    assert command[:3] == [program, "-m", "torch.distributed.run"]
+    assert command[-4:] == ["--module", "medqa.train.worker", *LAUNCH[2:]]
+    from torch.distributed.run import parse_args
+
+    options = parse_args(command[3:])
+    assert (options.nnodes, options.nproc_per_node) == ("3", "2")
+    if elastic:
+        assert (options.rdzv_id, options.max_restarts) == ("7", 5)
+        assert options.rdzv_endpoint == "10.0.0.1:29500"
+    else:
+        assert (options.node_rank, options.master_addr) == (1, "10.0.0.1")
+        assert options.master_port == 29500
+    # What LLaMA-Factory sets for torchrun's processes.
+    assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+
+
+def test_llamafactory_still_asks_ray_for_ten_cpus_for_every_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from llamafactory.train import trainer_utils
+
+    asked = []
+    monkeypatch.setattr(
+        trainer_utils, "placement_group", lambda bundles, strategy: asked.extend(bundles)
+    )
+    trainer_utils.get_placement_group(4)
+    assert asked == [{"CPU": 10}] * 4, "upstream asks for less now: delete the remedy"
+    known = {"placement_group": None, "bundle_idx": 0, "rank": 0, "world_size": 1}
+    known |= {"master_addr": "", "master_port": "", "env": {}}
+    assert trainer_utils.get_ray_remote_config_for_worker(**known)["num_cpus"] == 10
+
+
+def test_llamafactory_still_asks_rays_dashboard_for_the_head() -> None:
+    from llamafactory.train import trainer_utils
+
+    names = trainer_utils.get_ray_head_node_ip.__code__.co_names
+    assert "list_nodes" in names, "upstream asks Ray itself now: delete that part"
+
+
+HEAD = {"node:__internal_head__": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ([{"CPU": 8.0, "GPU": 1.0}], 8),  # a box with one card, where 10 never come
+        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}], 2),
+        ([{"CPU": 128.0, "GPU": 8.0}], 10),
+        ([{"CPU": 2.0, "GPU": 4.0}], 1),
+        ([{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}], 8),  # the head has no card
+        ([{"CPU": 4.0}], 1),
+    ],
+)
+def test_a_ray_worker_gets_its_share_of_a_machine(
+    resources: list[dict[str, float]], expected: int
+) -> None:
+    dead = {"Alive": False, "Resources": {}, "NodeManagerAddress": "10.0.0.9"}
+    nodes = [dead] + [
+        {"Alive": True, "Resources": found, "NodeManagerAddress": f"10.0.0.{i}"}
+        for i, found in enumerate(resources)
+    ]
+    assert remedies._cpus_per_worker(nodes) == expected
+    nodes[-1]["Resources"] = resources[-1] | HEAD
+    assert remedies._head(nodes) == f"10.0.0.{len(resources) - 1}"

@@ -21,7 +21,6 @@ scripts/bench/README.md does not hold.
 """
 
 import json
-import os
 import random
 import shutil
 import statistics
@@ -30,14 +29,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from apart import Measured, measured
 
 from medqa import cli
 from medqa.errors import CheckFailedError, MissingInputError
 from medqa.paths import resolve
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 PARTS = ("speed", "memory")
 MODEL, ADAPTER = "models/tiny", "saves/tiny/lora/sft"
@@ -58,50 +56,6 @@ LARGE = {  # 115 million parameters in float32
 # The promises.
 TIMES_FASTER = 2.0
 TIMES_MEMORY = 1.1
-
-
-class Measured(NamedTuple):
-    """What a piece of work gave, and how long its whole process took."""
-
-    result: Any
-    seconds: float
-
-
-def measured(work: Callable[..., Any], *arguments: object) -> Measured:
-    """Runs `work` in a new process, whose words go nowhere.
-
-    Raises:
-        CheckFailedError: The process ended without a result.
-    """
-    from multiprocessing import get_context
-
-    started, context = time.perf_counter(), get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, work, arguments))
-    process.start()
-    sender.close()
-    try:
-        result = receiver.recv()
-    except EOFError:
-        raise CheckFailedError(f"{work.__name__} was expected to end well, but failed") from None
-    finally:
-        process.join()
-    return Measured(result, time.perf_counter() - started)
-
-
-def _send(
-    sender: "Connection[Any, Any]", work: Callable[..., Any], arguments: Sequence[object]
-) -> None:
-    with tempfile.TemporaryFile() as words:
-        said = os.dup(2)
-        for stream in (1, 2):
-            os.dup2(words.fileno(), stream)
-        try:
-            sender.send(work(*arguments))
-        except BaseException:
-            words.seek(0)
-            os.write(said, words.read()[-4000:])
-            raise
 
 
 class Prediction(NamedTuple):

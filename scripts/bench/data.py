@@ -29,16 +29,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import huatuo_shape as shape
+from apart import Measured, measured
 
 from medqa import cli
 from medqa.errors import CheckFailedError, DataError
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     import pyarrow as pa
 
     from medqa.data.clean import Cleaner
@@ -61,58 +60,15 @@ CLUSTER_SECONDS = 60
 FULL_SECONDS, FULL_BYTES = 15 * 60, 6e9
 
 
-class Measured(NamedTuple):
-    """What a piece of work gave, how long it took and the most memory it held, in bytes."""
-
-    result: Any
-    seconds: float
-    memory: int
-
-
-def measured(work: Callable[..., tuple[float, Any]], *arguments: object) -> Measured:
-    """Runs `work`, which returns its seconds and its result, in a process of its own.
+def timed(work: Callable[..., tuple[float, Any]], *arguments: object) -> Measured:
+    """Runs `work`, which returns its own seconds and its result, in a process of its own.
 
     Raises:
         CheckFailedError: The process ended without a result; it has said why.
     """
-    from multiprocessing import get_context
-
-    context, memory = get_context("spawn"), 0
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, work, arguments))
-    process.start()
-    sender.close()
-    try:
-        while not receiver.poll(0.1):
-            memory = max(memory, held(process.pid or 0))
-        seconds, result = receiver.recv()
-    except EOFError:
-        raise CheckFailedError(f"{work.__name__} was expected to end well, but failed") from None
-    finally:
-        process.join()
-    return Measured(result, seconds, memory)
-
-
-def _send(
-    sender: "Connection[Any, Any]",
-    work: Callable[..., tuple[float, Any]],
-    arguments: Sequence[object],
-) -> None:
-    sender.send(work(*arguments))
-
-
-def held(pid: int) -> int:
-    """Returns the memory of a process and all under it, in bytes; pages of several count once."""
-    process, total = Path(f"/proc/{pid}"), 0
-    try:
-        for line in (process / "smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                total = int(line.split()[1]) * 1024
-        threads = (process / "task").glob("*/children")
-        children = [child for file in threads for child in file.read_text("ascii").split()]
-    except OSError:  # it has ended
-        return total
-    return total + sum(held(int(child)) for child in children)
+    found = measured(work, *arguments, weigh=True)
+    seconds, result = found.result
+    return found._replace(result=result, seconds=seconds)
 
 
 @contextmanager
@@ -310,10 +266,10 @@ def bench_rows(folder: Path | None, rows: int) -> list[str]:
     kept: set[int] = set()
     with corpus(folder, shape.counts(rows)) as root:
         for _ in range(REPEATS):
-            took["floor"].append(measured(floor, root).seconds)
-            mine = measured(ours, root)
+            took["floor"].append(timed(floor, root).seconds)
+            mine = timed(ours, root)
             took["ours"].append(mine.seconds)
-            theirs = measured(datasets_map, root)
+            theirs = timed(datasets_map, root)
             took["load + map"].append(theirs.seconds)
             took["map"].append(theirs.result[1])
             kept |= {mine.result, theirs.result[0]}
@@ -349,7 +305,7 @@ def bench_convert(folder: Path | None, rows: int) -> list[str]:
     costs: list[float] = []
     for size in (rows // 8, rows // 2, rows):
         with corpus(folder, shape.counts(size)) as root:
-            found = measured(convert, root)
+            found = timed(convert, root)
         growth = ("", "")
         if before:
             more = size / before[0]
@@ -376,7 +332,7 @@ def bench_cluster(folder: Path | None, questions: int) -> list[str]:
         "lite": questions - templates - half,
     }
     with corpus(folder, rows) as root:
-        found = measured(clusters, root)
+        found = timed(clusters, root)
     print(
         f"\ncluster: {questions:,} questions in {found.seconds:.1f} s, {found.memory / 1e9:.2f} GB"
     )
@@ -402,7 +358,7 @@ def bench_full(folder: Path | None, rows: int) -> list[str]:
         size = sum(file.stat().st_size for file in root.rglob("*.jsonl"))
         made = time.perf_counter() - started
         print(f"\nfull: {rows:,} rows, {size / 1e9:.2f} GB, written in {made:.0f} s", flush=True)
-        found = measured(convert, root)
+        found = timed(convert, root)
         manifest = json.loads(next(root.rglob("manifest.json")).read_text(encoding="utf-8"))
     print(found.result)
     counts, groups = manifest["counts"], manifest["clusters"]

@@ -17,11 +17,14 @@ from medqa.paths import project_root
 
 RUNS = 5
 CONFIGS = {
+    "begin_prefix": "configs/tiny/prefix_sft.yaml",
+    "budget": "configs/tiny/lora_sft.yaml",
     "compare": "configs/tiny/compare.yaml",
     "evaluate": "configs/tiny/evaluate.yaml",
     "convert": "configs/data/sample.yaml",
     "export": "configs/tiny/export.yaml",
     "make_tiny": "configs/tiny/make_tiny.yaml",
+    "preflight": "configs/tiny/lora_sft.yaml",
     "train": "configs/tiny/lora_sft.yaml",
 }
 COLUMNS = ("--help", "absent config", "misspelt key")

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from medqa.errors import MedqaError
+from medqa.errors import MedqaError, PreflightError
 from medqa.paths import config_file
 
 Main = Callable[[Sequence[str] | None], None]
@@ -48,14 +48,17 @@ def add_overwrite(to: argparse.ArgumentParser) -> None:
 def run(main: Main, argv: Sequence[str] | None = None) -> None:
     """Runs a script's `main`; ends the process with its exit code.
 
-    A MedqaError becomes one line on stderr and its own exit code (2 the caller's mistake, 1 a
-    failure); Ctrl-C ends with 130 and a reader that went away (``| head``) with 141, as in shells.
+    A MedqaError becomes one line on stderr, a PreflightError one for each problem, and its own exit
+    code (2 the caller's mistake, 1 a failure); Ctrl-C ends with 130 and a reader that went away
+    (``| head``) with 141, as in shells.
     """
     try:
         main(argv)
         sys.stdout.flush()
     except MedqaError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        told = str(error).splitlines() if isinstance(error, PreflightError) else [str(error)]
+        for line in told:
+            sys.stderr.write(f"error: {' '.join(line.split())}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")

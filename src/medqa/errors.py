@@ -6,12 +6,14 @@ MedqaError                  anything medqa reports without a traceback
 │   ├── MissingInputError   a step that comes before has not been run
 │   ├── DataError           a data file as a whole cannot be used
 │   ├── CheckpointError     a model folder is not what it must be
-│   └── TargetError         the place to write to is taken
+│   ├── TargetError         the place to write to is taken
+│   └── PreflightError      a training could not end well; a line for each reason
 └── StepError               the step itself failed (exit code 1)
     ├── CheckFailedError    a result did not pass its own check
     └── DownloadError       a hub did not give what was asked for
 
-A message is one line: what was expected, what was seen, what to run.
+A message is one line (of PreflightError one for each problem): what was expected, what was seen,
+what to run.
 """
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "DownloadError",
     "MedqaError",
     "MissingInputError",
+    "PreflightError",
     "StepError",
     "TargetError",
     "UserError",
@@ -62,6 +65,14 @@ class CheckpointError(UserError):
 
 class TargetError(UserError):
     """The place to write to is taken."""
+
+
+class PreflightError(UserError):
+    """A training could not end well; holds every reason, each with its cure."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
 
 
 class StepError(MedqaError):

@@ -160,6 +160,15 @@ def test_a_training_that_was_cut_off(project: Path) -> None:
         merge.export(CONFIG, [])
 
 
+def test_an_adapter_that_is_no_weights(project: Path) -> None:
+    """What prefix tuning leaves."""
+    file = project / "saves/tiny/lora/sft/adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(config | {"peft_type": "PREFIX_TUNING"}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"of the kind PREFIX_TUNING, .*scripts/compare\.py"):
+        merge.export(CONFIG, [])
+
+
 def test_an_adapter_trained_without_us_is_taken_with_a_warning(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

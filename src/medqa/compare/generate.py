@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from medqa.compare import loading
 from medqa.compare.decode import decode
 from medqa.compare.likelihood import nats
+from medqa.compare.prefix import Prefix
 from medqa.errors import DataError
 from medqa.model.fingerprint import read, weight_map
 from medqa.paths import resolve
@@ -191,7 +192,8 @@ class Pair(Answering):
     The base answers with the adapter off. For the tuned answers the adapter is added into the
     weights where their type is precise enough, as `export` does, which makes it as quick as the
     base; before the base is asked again they are restored from its files, bit by bit. bfloat16 has
-    8 bits, which a light adapter may not move at all: there it stays beside the weights.
+    8 bits, which a light adapter may not move at all: there it stays beside the weights. A prefix
+    has nothing to do with weights and is put before the text.
 
     Args:
         model: Folder of the native base model.
@@ -208,7 +210,12 @@ class Pair(Answering):
         config = PeftConfig.from_pretrained(resolve(adapter))
         loading.require_switchable(config, adapter)
         base = loading.model(self._folder)
-        self.model: Any = PeftModel.from_pretrained(base, resolve(adapter)).eval()
+        self.model: Any = base
+        self._prefix = None
+        if config.peft_type == "PREFIX_TUNING":
+            self._prefix = Prefix(base, resolve(adapter))
+        else:
+            self.model = PeftModel.from_pretrained(base, resolve(adapter)).eval()
         self.tokenizer = loading.tokenizer(self._folder)
         lora = config.peft_type == "LORA" and not getattr(config, "alora_invocation_tokens", None)
         self._mergeable = lora and str(base.dtype) in ("torch.float32", "torch.float16")
@@ -216,7 +223,10 @@ class Pair(Answering):
 
     @contextmanager
     def _model_of(self, side: Side) -> Iterator[Any]:
-        if side == "tuned":
+        if self._prefix:
+            with self._prefix.in_place() if side == "tuned" else nullcontext(self.model) as model:
+                yield model
+        elif side == "tuned":
             self._merge()
             yield self.model.get_base_model()
         else:

@@ -29,6 +29,8 @@ def tokenizer(folder: Path) -> Any:
 def require_switchable(config: Any, adapter: str) -> None:
     """Raises CheckpointError if the base alone cannot be had with the adapter loaded."""
     start = getattr(config, "init_lora_weights", True)
+    if config.peft_type == "PREFIX_TUNING":
+        return
     if config.is_prompt_learning or config.is_adaption_prompt:
         problem = f"is of the kind {config.peft_type.value}, which changes no layers"
         cure = "serve base and tuned model, and compare two endpoints"

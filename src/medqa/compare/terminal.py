@@ -18,9 +18,9 @@ def summary(found: Mapping[str, Any], answers: list[dict[str, Any]], folder: Pat
     parts += [rendered(table) for table in _tables(found)]
     training = found["training"]
     if training:
-        parts.append(
-            f"training   {training['steps']} steps, {training['seconds_per_step']:.3f} s a step"
-        )
+        pace = training.get("seconds_per_step")  # unknown where a killed run was only finished
+        told = f", {pace:.3f} s a step" if pace is not None else ""
+        parts.append(f"training   {training['steps']} steps{told}")
     parts += [f"report     {shown(folder / HTML)}", found["verdict"]["en"]]
     return "\n".join(parts)
 

@@ -39,6 +39,16 @@ _REFUSED = {
     "export_quantization_bit": "an adapter cannot be merged into quantized weights",
     "quantization_bit": "an adapter cannot be merged into quantized weights",
 }
+_WITHOUT_WEIGHTS = {
+    "ADAPTION_PROMPT",
+    "CPT",
+    "MULTITASK_PROMPT_TUNING",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+}
+"""Kinds of PEFT's adapters that stand beside the base's weights and cannot be added to them."""
+
 _TEXTS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -82,7 +92,7 @@ def export(config: str | Path, overrides: Sequence[str], *, overwrite: bool = Fa
     Raises:
         ConfigError: Everything that is wrong with the YAML.
         MissingInputError: Base or adapter are not there or not finished.
-        CheckpointError: The adapter was not trained on this base.
+        CheckpointError: The adapter was not trained on this base, or cannot be merged into any.
         TargetError: The target holds something made from other inputs.
         CheckFailedError: The merged model does not answer as the base with its adapter.
     """
@@ -149,7 +159,7 @@ def _require_base(base: Path) -> None:
 
 
 def _require_adapter(job: Job) -> None:
-    """Refuses an adapter that is not there, whose training was cut off, or of another base."""
+    """Refuses an adapter that is absent, unfinished, of a kind without weights, of another base."""
     recipe = "tiny" if shown(job.base) == "models/tiny" else "chatglm3-6b"
     cure = f"make train RECIPE={recipe}"
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -159,6 +169,13 @@ def _require_adapter(job: Job) -> None:
         raise MissingInputError(
             f"the training in {shown(job.adapter)} has not finished (no all_results.json); "
             f"run: {cure}"
+        )
+    kind = (provenance.read(job.adapter / "adapter_config.json") or {}).get("peft_type")
+    if kind in _WITHOUT_WEIGHTS:
+        raise CheckpointError(
+            f"{shown(job.adapter)} is of the kind {kind}, which changes no weight of the base, so "
+            "there is nothing to merge; use it as an adapter (scripts/compare.py, PEFT), or train "
+            f"one that can be merged: {cure}"
         )
     if not provenance.require_same_base(job.adapter, job.base):
         sys.stderr.write(
