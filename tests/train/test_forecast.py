@@ -40,7 +40,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_without_model_and_data_it_says_what_it_assumes(empty: Path):
     text = forecast(BIG, [], CARD)
-    assert "ChatGLM3-6B's published shape is taken, in float16" in text
+    assert "ChatGLM3-6B's published shape is taken, in bfloat16" in text
     assert "22.0 GiB" in text
     assert "CUDA is an assumption" in text
     assert "The data was not counted" in text
@@ -49,9 +49,9 @@ def test_without_model_and_data_it_says_what_it_assumes(empty: Path):
     assert set(rows(text)) == {"train", "evaluate", "compare"}
 
 
-def test_a_float16_base_under_bf16_is_told(empty: Path):
-    assert "--dtype" in forecast(BIG, [], CARD)
-    assert "--dtype" not in forecast(BIG, ["bf16=false", "fp16=true"], CARD)
+def test_a_base_that_is_not_stored_as_it_is_computed_is_told(empty: Path):
+    assert "--dtype" not in forecast(BIG, [], CARD)
+    assert "--dtype" in forecast(BIG, ["bf16=false", "fp16=true"], CARD)
 
 
 def test_overrides_change_the_prediction(empty: Path):
