@@ -215,8 +215,10 @@ def test_nearest() -> None:
 
 def test_llamafactory_yaml(write: Write) -> None:
     file = write("learning_rate: 1e-4\nlora_rank: 8\ndataset: [a, b]\nfinetuning_type: lora\n")
-    found = config.load_llamafactory(file, ["bf16=true", "eval_steps=0.1"], "train")
+    overrides = ["bf16=true", "eval_steps=0.1", "eval_strategy=no"]
+    found = config.load_llamafactory(file, overrides, "train")
     assert found == {
+        "eval_strategy": "no",  # a bare no is false to YAML 1.1
         "learning_rate": 1e-4,
         "lora_rank": 8,
         "dataset": ["a", "b"],

@@ -127,7 +127,7 @@ def test_real_rows_go_all_the_way(project: Project, demo: str, shared: Path) -> 
     limits = "".join(
         f"{end}_{part}_chars: {value}\n"
         for part in ("question", "answer")
-        for end, value in (("min", 2), ("max", 400))
+        for end, value in (("min", 2), ("max", 300))
     )
     recipe = project.root / "configs/data/real.yaml"
     recipe.write_text(

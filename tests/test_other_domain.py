@@ -23,8 +23,11 @@ class Made:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.train, self.test, self.rejects = map(self.lines, ("train", "test", "rejects"))
-        self.pairs = [row for row in self.train + self.test if row["source"] == "finance"]
+        self.train, self.val, self.test, self.rejects = map(
+            self.lines, ("train", "val", "test", "rejects")
+        )
+        kept = self.train + self.val + self.test
+        self.pairs = [row for row in kept if row["source"] == "finance"]
 
     def lines(self, part: str) -> list[dict[str, Any]]:
         text = (self.folder / f"{part}.jsonl").read_text(encoding="utf-8")

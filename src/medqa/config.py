@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib.util
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -54,9 +55,17 @@ def load_llamafactory(
         ConfigError: Everything that is wrong with it.
     """
     file = config_file(path)
-    values = read_yaml(file, overrides)
+    values = read_yaml(file, spelled(overrides))
     checked = validate(values, llamafactory_schema(purpose), shown(file))
     return {key: getattr(checked, key) for key in values}
+
+
+def spelled(overrides: Sequence[str]) -> list[str]:
+    """Returns `overrides` with ``eval_strategy=no`` and its like in quotes.
+
+    YAML 1.1, which OmegaConf reads too, takes a bare ``no`` for false; transformers wants the word.
+    """
+    return [re.sub(r"^(\w+_strategy)=no$", r"\1='no'", override) for override in overrides]
 
 
 def validate(values: dict[str, Any], schema: type[Schema], source: str) -> Schema:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa import provenance
-from medqa.config import load_llamafactory
+from medqa.config import load_llamafactory, spelled
 from medqa.errors import MedqaError, StepError
 from medqa.paths import config_file, resolve, shown
 from medqa.train import checkpoint, preflight, trainer
@@ -66,7 +66,7 @@ def train(config: str | Path, overrides: Sequence[str] = (), *, overwrite: bool 
         found = prepare(target, inputs, settings, overwrite=overwrite)
         if not is_complete(target):
             done = found.step if found else 0
-            trainer.run(file, [*overrides, *_going_on(found)], target, done)
+            trainer.run(file, [*spelled(overrides), *_going_on(found)], target, done)
         _record(target, inputs, settings)
     return _result(target)
 
