@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,10 +68,9 @@ def test_the_tiny_run_measures_and_goes_on(root: Path, tokenizer: Path, tmp_path
     assert lines["lora_sft"]["padding"] < 0.1 < lines["LLaMA-Factory, its defaults"]["padding"]
     assert lines["lora_sft"]["mfu"] is None, "a CPU has no peak here"
     assert (tmp_path / "report.md").read_text("utf-8") in done.stdout
-    started = time.monotonic()
     again = run(root, *words, *only)
+    # Two runs never measure the same seconds: it was not measured again.
     assert again.stdout == done.stdout
-    assert time.monotonic() - started < 10, "what was measured is not measured again"
 
 
 def test_rows_have_the_lengths_of_the_list(

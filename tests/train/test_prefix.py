@@ -279,7 +279,7 @@ def test_the_recipe_is_trained(demonstrated: Project) -> None:
         "per_device_eval_batch_size=1",
     )
 
-    printed = project.script("begin_prefix", RECIPE, "--virtual-tokens", "32")
+    printed = project.script("begin_prefix", RECIPE, "--virtual-tokens", "32", "--overwrite")
     assert printed == f"{BEGUN}: 32 virtual tokens, 16,384 numbers, untrained\n"
     folders = [project.root / BASE, project.root / BEGUN]
     files = [file for folder in folders for file in sorted(folder.iterdir())]

@@ -36,7 +36,7 @@ lora_rank: 8
 lora_dropout: 0.1
 lora_target: all
 dataset: sample_train
-eval_dataset: sample_test
+eval_dataset: sample_val
 dataset_dir: data
 template: chatglm3
 cutoff_len: 64
