@@ -128,7 +128,7 @@ def test_one_that_had_ended_is_ended_and_not_trained_on(target: Path) -> None:
     assert (found.step, found.ended) == (20, True)
 
 
-@pytest.mark.parametrize("setting", ["pissa_convert", "streaming"])
+@pytest.mark.parametrize("setting", ["pissa_convert", "streaming", "fsdp"])
 def test_what_cannot_end_as_undisturbed_starts_again(target: Path, setting: str) -> None:
     write_checkpoint(target, 20)
     (target / "medqa_started.json").unlink()

@@ -1,19 +1,19 @@
 """The model that a recipe trains: is it there, whole, native, one that chats; and its adapter's."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medqa import provenance
 from medqa.config import read_yaml
-from medqa.errors import CheckpointError, MedqaError
+from medqa.errors import CheckpointError, ConfigError, MedqaError
 from medqa.paths import resolve, shown
 from medqa.train.findings import Findings
 from medqa.train.folder import STARTED
 from medqa.train.settings import cutoff, names
 
 IMPORTED, EXPORTED = "medqa_import.json", "medqa_export.json"
+_EXPORT = "export.yaml"
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -29,10 +29,12 @@ def look(values: Mapping[str, Any], source: str, found: Findings) -> dict[str, A
         The model's ``config.json``; None if it cannot be trained as it is.
     """
     folder = resolve(values["model_name_or_path"])
-    config = _read(folder / "config.json")
+    config = provenance.read(folder / "config.json")
     if config is None:
         found.problem(
-            "model", f"{shown(folder)} does not exist or is not whole", _how(folder, source)
+            "model",
+            f"{shown(folder)} does not exist or is not whole",
+            maker_of_model(folder, source),
         )
         return None
     if config.get("model_type") == "chatglm" or config.get("auto_map"):
@@ -44,7 +46,9 @@ def look(values: Mapping[str, Any], source: str, found: Findings) -> dict[str, A
         )
         return None
     if gone := _absent(folder):
-        found.problem("model", f"{shown(folder)} lacks {', '.join(gone)}", _how(folder, source))
+        found.problem(
+            "model", f"{shown(folder)} lacks {', '.join(gone)}", maker_of_model(folder, source)
+        )
         return None
     record = provenance.read(folder / IMPORTED)
     if record is None and provenance.read(folder / EXPORTED) is None:
@@ -52,7 +56,7 @@ def look(values: Mapping[str, Any], source: str, found: Findings) -> dict[str, A
             "model",
             f"nothing records where {shown(folder)} comes from, so its adapters cannot be told "
             "from another model's",
-            _how(folder, source),
+            maker_of_model(folder, source),
         )
     elif values.get("stage") != "pt" and (seen := base_of(folder, record or {})):
         _tell_base(folder, seen, found)
@@ -71,7 +75,7 @@ def base_of(folder: Path, record: Mapping[str, Any]) -> str:
     """
     origin = str(record.get("origin", ""))
     original = resolve(origin) if origin else folder
-    config = _read(original / "config.json") or {}
+    config = provenance.read(original / "config.json") or {}
     download = provenance.read(original / "medqa_download.json") or {}
     told = {
         "its folder's name": folder.name,
@@ -82,6 +86,40 @@ def base_of(folder: Path, record: Mapping[str, Any]) -> str:
     return next((where for where, name in told.items() if _names_base(name)), "")
 
 
+def maker_of_model(folder: Path, source: str | Path) -> str:
+    """Returns the command that makes the model in `folder`; a merged one is an export's."""
+    if provenance.read(folder / EXPORTED) or merged_folder(source) == folder:
+        export = resolve(source).parent / _EXPORT
+        return f"run: python scripts/export.py {shown(export)}"
+    known = {"models/chatglm3-6b": "make model", "models/tiny": "make demo"}
+    command = known.get(shown(folder), f"python scripts/import_model.py ORIGINAL {shown(folder)}")
+    return f"run: {command}"
+
+
+def merged_folder(source: str | Path) -> Path | None:
+    """Returns the folder that the export YAML beside a recipe writes; None where there is none."""
+    try:
+        target = read_yaml(resolve(source).parent / _EXPORT).get("export_dir")
+    except (OSError, MedqaError):
+        return None
+    return resolve(target) if target else None
+
+
+def maker_of_adapter(adapter: str, source: str | Path) -> str:
+    """Returns the command that writes `adapter`: a recipe beside `source` that has it as output."""
+    config = resolve(source)
+    for recipe in sorted(config.parent.glob("*.yaml")):
+        try:
+            output = read_yaml(recipe).get("output_dir")
+        except ConfigError:
+            continue
+        if isinstance(output, str) and recipe != config and resolve(output) == resolve(adapter):
+            return f"run: python scripts/train.py {shown(recipe)}"
+    if "prefix" in adapter:
+        return f"run: python scripts/begin_prefix.py {shown(config)}"
+    return "train it first, by the recipe that has it as output_dir, or name another adapter"
+
+
 def look_adapter(values: Mapping[str, Any], source: str, found: Findings) -> None:
     """Looks whether the adapters and the checkpoint to go on from belong to the model."""
     given = names(values.get("adapter_name_or_path"))
@@ -90,15 +128,10 @@ def look_adapter(values: Mapping[str, Any], source: str, found: Findings) -> Non
     base = resolve(values["model_name_or_path"])
     for name in given:
         folder = resolve(name)
-        adapter = _read(folder / "adapter_config.json")
+        adapter = provenance.read(folder / "adapter_config.json")
         if adapter is None and (name != resumed or not (folder / "trainer_state.json").is_file()):
-            begin = f"run: python scripts/begin_prefix.py {source}"
-            train = "train it first, or name another: adapter_name_or_path=saves/..."
-            found.problem(
-                "adapter",
-                f"{shown(folder)} holds no adapter",
-                begin if "prefix" in name else train,
-            )
+            how = maker_of_adapter(name, source)
+            found.problem("adapter", f"{shown(folder)} holds no adapter", how)
             continue
         _look_belonging(folder, base, adapter or {}, found)
         kind = (adapter or {}).get("peft_type")
@@ -167,7 +200,7 @@ def _look_length(values: Mapping[str, Any], config: Mapping[str, Any], found: Fi
 
 def _absent(folder: Path) -> list[str]:
     """Returns the files that the model lacks, or that are not of the size that was recorded."""
-    index = _read(folder / _INDEX)
+    index = provenance.read(folder / _INDEX)
     shards = sorted(set(index.get("weight_map", {}).values())) if index else [_SINGLE]
     sizes: dict[str, int] = {}
     for name in (IMPORTED, EXPORTED):
@@ -179,30 +212,3 @@ def _absent(folder: Path) -> list[str]:
         if not (file := folder / name).is_file()
         or (name in sizes and name in shards and file.stat().st_size != sizes[name])
     )
-
-
-def _how(folder: Path, source: str) -> str:
-    """Returns the command that makes the model in `folder`; a merged one is an export's."""
-    export = resolve(source).parent / "export.yaml"
-    if provenance.read(folder / EXPORTED) or _exports(export) == folder:
-        return f"run: python scripts/export.py {shown(export)}"
-    known = {"models/chatglm3-6b": "make model", "models/tiny": "make demo"}
-    command = known.get(shown(folder), f"python scripts/import_model.py ORIGINAL {shown(folder)}")
-    return f"run: {command}"
-
-
-def _exports(config: Path) -> Path | None:
-    """Returns the folder that an export YAML writes."""
-    try:
-        target = read_yaml(config).get("export_dir")
-    except (OSError, MedqaError):
-        return None
-    return resolve(target) if target else None
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

@@ -4,7 +4,6 @@ Rows are encoded as LLaMA-Factory 0.9.5 does it with template chatglm3 (``data/t
 ``data/processor``): every text slot by itself, with the fixed tokens of the template around them.
 """
 
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,16 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medqa.data.chat import kept
 from medqa.errors import ConfigError, DataError, MissingInputError
-from medqa.paths import dataset_info, resolve, shown
+from medqa.paths import resolve, shown
+from medqa.train import registered
+from medqa.train.settings import cutoff, is_packed, names
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Row", "count", "is_packed", "most"]
-
 SEED = 0
-CUTOFF_LEN = 2048  # LLaMA-Factory's default (hparams/data_args.py)
 END = "</s>"
 _COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
 _ASKED = ("prompt", "query", "system")
@@ -71,20 +70,12 @@ def count(values: Mapping[str, Any], sample: int) -> tuple[list[Row], int]:
     files = _files(values)
     total = sum(len(file.offsets) for file in files)
     if not total:
-        names = ", ".join(shown(file.path) for file in files) or "the key dataset"
-        raise DataError(f"expected rows in {names}, found none; run: make data")
+        where = ", ".join(shown(file.path) for file in files) or "the key dataset"
+        raise DataError(f"expected rows in {where}, found none; run: make data")
     chosen: Sequence[int] = range(total)
     if total > sample:
         chosen = random.Random(SEED).sample(chosen, sample)
     return _encoded(values, _read(files, chosen)), total
-
-
-def is_packed(values: Mapping[str, Any]) -> bool:
-    """Says whether rows are packed: on request, and in continued pretraining unless refused."""
-    stage, asked = values.get("stage", "sft"), values.get("packing")
-    if stage == "sft":
-        return bool(asked or values.get("neat_packing"))
-    return stage == "pt" and asked is not False
 
 
 def most(values: Mapping[str, Any]) -> int:
@@ -93,24 +84,15 @@ def most(values: Mapping[str, Any]) -> int:
     ``hparams/data_args.py`` takes one off, and the packing adds one token of padding again.
     """
     asked = bool(values.get("packing") or values.get("neat_packing"))
-    return int(values.get("cutoff_len", CUTOFF_LEN)) - asked
+    return cutoff(values) - asked
 
 
 def _files(values: Mapping[str, Any]) -> list[_File]:
-    folder = resolve(values.get("dataset_dir", "data"))
-    registry = folder / dataset_info().name
-    try:
-        entries = json.loads(registry.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        entries = {}
-    except ValueError as error:
-        raise DataError(f"{shown(registry)} is not JSON ({error}); restore it") from None
-    given = values.get("dataset") or []
-    names = given.split(",") if isinstance(given, str) else given
+    entries, registry = registered.registry(values), registered.place(values)
     files = []
-    for name in (name.strip() for name in names):
+    for name in names(values.get("dataset")):
         entry = entries.get(name, {})
-        path = folder / str(entry.get("file_name"))
+        path = registry.parent / str(entry.get("file_name"))
         if not path.is_file():
             raise MissingInputError(
                 f"data set {name!r} of {shown(registry)} was expected as a JSON lines file, found "
@@ -220,22 +202,10 @@ def _turn(system: int, question: int, *answers: int, newline: int, room: int, st
     source = 2 + (system + newline + 1 if system else 0) + question + newline + 2
     if stage == "sft":
         (target,) = (answer + newline for answer in answers)
-        return Row(source + target + 1, (sum(_cut(source, target, room - 1)) + 1,))
+        return Row(source + target + 1, (sum(kept(source, target, room)) + 1,))
     targets = [answer + newline + 1 for answer in answers]
-    left, longest = _cut(source, max(targets), room)
+    left, longest = kept(source, max(targets), room + 1)  # no place is the end token's
     return Row(source + max(targets), tuple(left + min(target, longest) for target in targets))
-
-
-def _cut(source: int, target: int, room: int) -> tuple[int, int]:
-    """Returns what is left of both: ``infer_seqlen`` of ``data/processor/processor_utils.py``."""
-    if target * 2 < room:
-        longest = room
-    elif source * 2 < room:
-        longest = room - source
-    else:
-        longest = int(room * (target / (source + target)))
-    kept = min(longest, target)
-    return min(max(room - kept, 0), source), kept
 
 
 def _tokenizer(values: Mapping[str, Any]) -> "Tokenizer":

@@ -1,21 +1,19 @@
 """What a training reads, with digests: two runs of equal inputs and settings are the same run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medqa import provenance
-from medqa.config import nearest, read_yaml
-from medqa.errors import ConfigError, DataError, MissingInputError
-from medqa.paths import dataset_info, resolve, shown
-from medqa.train import checkpoint
+from medqa.config import nearest
+from medqa.errors import DataError, MissingInputError
+from medqa.paths import resolve, shown
+from medqa.train import checkpoint, registered
+from medqa.train.base import maker_of_adapter, maker_of_model
 from medqa.train.settings import names
 
 # What says where and how often to write, not what is learned: a resumed run may change it.
 _NOT_DECISIVE = {"output_dir", "logging_steps", "save_total_limit", "report_to", "plot_loss"}
-
-_MAKERS = {"chatglm3-6b": "make model", "chatglm3-6b-med": "make export", "tiny": "make demo"}
 
 
 def decisive(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,8 +34,8 @@ def digests(values: Mapping[str, Any], config: Path) -> dict[str, str]:
     """
     model = values["model_name_or_path"]
     if not (resolve(model) / "config.json").is_file():
-        how = _MAKERS.get(Path(model).name, "python scripts/import_model.py")
-        raise MissingInputError(f"model {model} does not exist or is not whole; run: {how}")
+        how = maker_of_model(resolve(model), config)
+        raise MissingInputError(f"model {model} does not exist or is not whole; {how}")
     files = _data_files(values)
     for name in names(values.get("adapter_name_or_path")):
         files += _adapter_files(name, config)
@@ -50,34 +48,14 @@ def _adapter_files(name: str, config: Path) -> list[Path]:
     weights = checkpoint.weights(resolve(name))
     if not weights or not checkpoint.is_whole(described):
         raise MissingInputError(
-            f"adapter {name} does not exist or is not whole; run: {_maker_of(name, config)}"
+            f"adapter {name} does not exist or is not whole; {maker_of_adapter(name, config)}"
         )
     return [described, *weights]
 
 
-def _maker_of(adapter: str, config: Path) -> str:
-    """Returns the command that writes `adapter`: a recipe beside `config` that has it as output."""
-    for recipe in sorted(config.parent.glob("*.yaml")):
-        try:
-            output = read_yaml(recipe).get("output_dir")
-        except ConfigError:
-            continue
-        if isinstance(output, str) and recipe != config and resolve(output) == resolve(adapter):
-            return f"python scripts/train.py {shown(recipe)}"
-    if "prefix" in adapter:
-        return f"python scripts/begin_prefix.py {shown(config)}"
-    return "python scripts/train.py with the recipe that has it as output_dir"
-
-
 def _data_files(values: Mapping[str, Any]) -> list[Path]:
     """Returns the files of the data sets that `values` names, as the registry has them."""
-    registry = resolve(values.get("dataset_dir", "data")) / dataset_info().name
-    try:
-        entries = json.loads(registry.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        entries = {}
-    except ValueError as error:
-        raise DataError(f"{shown(registry)} is not JSON ({error}); restore it") from None
+    entries, registry = registered.registry(values), registered.place(values)
     wanted = [name for key in ("dataset", "eval_dataset") for name in names(values.get(key))]
     unknown = [name for name in wanted if name not in entries]
     if unknown:

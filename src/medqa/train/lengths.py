@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeVar
 
-from medqa.train.counting import SEED, Row, count, is_packed, most
-
-__all__ = ["Lengths", "lengths", "packed"]
+from medqa.train.counting import SEED, Row, count, most
+from medqa.train.settings import is_packed
 
 MULTIPLE = 8  # LLaMA-Factory's workflows pad every batch to a multiple of it
 # Its defaults (hparams/data_args.py, transformers' training arguments).

@@ -35,13 +35,18 @@ class Registered:
         return reader(self.entry, stage)
 
 
+def place(values: Mapping[str, Any]) -> Path:
+    """Returns the registry's file."""
+    return resolve(values.get("dataset_dir") or "data") / dataset_info().name
+
+
 def registry(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the entries of the registry that `values` points to; none where there is no file.
 
     Raises:
         DataError: It is not a JSON object.
     """
-    file = resolve(values.get("dataset_dir") or "data") / dataset_info().name
+    file = place(values)
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -64,14 +69,15 @@ def find(
         entries: The registry.
         found: Where problems go.
     """
-    folder = resolve(values.get("dataset_dir") or "data")
+    registered_in = place(values)
+    folder = registered_in.parent
     result = []
     for name in names(wanted):
         entry = entries.get(name)
         if not isinstance(entry, dict):
             others = ", ".join(list(entries)[:_NAMED]) + (", …" if len(entries) > _NAMED else "")
             known = f" (found: {others or 'no data set'}{nearest(name, entries)})"
-            where = shown(folder / dataset_info().name)
+            where = shown(registered_in)
             found.problem("data", f"{name!r} is not in {where}{known}", remake(name))
         elif "file_name" not in entry:
             found.warning(
@@ -103,10 +109,10 @@ def remake(name: str, *, again: bool = False) -> str:
     return f"run: python scripts/convert.py {known}" + (" --overwrite" if again else "")
 
 
-def _files(place: Path) -> tuple[Path, ...]:
-    if place.is_dir():
-        return tuple(sorted(place.iterdir()))
-    return (place,) if place.is_file() else ()
+def _files(there: Path) -> tuple[Path, ...]:
+    if there.is_dir():
+        return tuple(sorted(there.iterdir()))
+    return (there,) if there.is_file() else ()
 
 
 def lines(file: Path) -> Iterator[tuple[int, bytes | Mapping[str, Any]]]:

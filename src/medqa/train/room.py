@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medqa.config import read_yaml
-from medqa.errors import MedqaError
 from medqa.model.budget import Shape, method
 from medqa.paths import resolve, shown
+from medqa.train.base import merged_folder
 from medqa.train.findings import Findings
 from medqa.train.folder import RECORD
 
@@ -102,7 +101,7 @@ def look_disk(
             "make room, or save_total_limit=1, or output_dir=<a place on another disk>",
         )
         return
-    merge = _existing(_merged(source))
+    merge = _existing(merged_folder(source) or resolve("models"))
     total = weights + SMALL_FILES if values.get("finetuning_type", "lora") == "lora" else 0
     left = shutil.disk_usage(merge).free
     if total and merge.stat().st_dev == target.stat().st_dev:
@@ -166,15 +165,6 @@ def _kept(values: Mapping[str, Any], steps: int) -> int:
         return made
     least = 2 if values.get("load_best_model_at_end") else 1
     return min(made, max(int(limit), least) + 1)
-
-
-def _merged(source: str) -> Path:
-    """Returns where the merge of this recipe will be written."""
-    try:
-        target = read_yaml(resolve(source).parent / "export.yaml").get("export_dir")
-    except (OSError, MedqaError):
-        target = None
-    return resolve(target or "models")
 
 
 def _existing(place: Path) -> Path:

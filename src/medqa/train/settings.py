@@ -47,14 +47,16 @@ def cutoff(values: Mapping[str, Any]) -> int:
 def names(given: object) -> list[str]:
     """Returns a YAML list, or a text with commas, as names."""
     parts = given.split(",") if isinstance(given, str) else given or []
-    return [str(name).strip() for name in parts] if isinstance(parts, list) else []
+    stripped = [str(name).strip() for name in parts] if isinstance(parts, list) else []
+    return [name for name in stripped if name]
 
 
 def is_packed(values: Mapping[str, Any]) -> bool:
     """Says whether rows are packed: on request, and in continued pretraining unless refused."""
-    if values.get("stage") == "pt":
-        return values.get("packing") is not False
-    return bool(values.get("packing") or values.get("neat_packing"))
+    stage, asked = values.get("stage", "sft"), values.get("packing")
+    if stage == "sft":
+        return bool(asked or values.get("neat_packing"))
+    return stage == "pt" and asked is not False
 
 
 def has_required(values: Mapping[str, Any]) -> bool:
