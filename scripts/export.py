@@ -2,6 +2,9 @@
 
 python scripts/export.py configs/chatglm3-6b/export.yaml [key=value ...] [--overwrite]
 
+Every weight is computed again, and logits and greedy answers are compared, before the result gets
+its name. Run it again after compare: the model card gets the figures, nothing is merged again.
+
 Needs the base (make model) and a finished training (make train). For example, another adapter:
 python scripts/export.py configs/tiny/export.yaml adapter_name_or_path=saves/tiny/lora/other
 """

@@ -1,54 +1,72 @@
-"""The Modelfile against the format of training and the tokenizer's own chat template."""
+"""The Modelfile against the tokenizer's chat template, the format of training, and Go itself."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from medqa.export.modelfile import TEMPLATE, modelfile
+from tests.export.gotemplate import render
 
-SYSTEM = "你是医生。"
-MESSAGES = [
-    {"role": "user", "content": "头痛怎么办？"},
-    {"role": "assistant", "content": "多休息。"},
-    {"role": "user", "content": "  and then\nwhat?"},
-]
+SYSTEM = {"role": "system", "content": "你是医生。"}
+USER = {"role": "user", "content": "头痛怎么办？"}
+ASSISTANT = {"role": "assistant", "content": "多休息。"}
+CHATS = {
+    "one question": [USER],
+    "with a system": [SYSTEM, USER],
+    "several turns": [SYSTEM, USER, ASSISTANT, {"role": "user", "content": "  and then\nwhat?"}],
+    "a system in the middle": [USER, ASSISTANT, SYSTEM, USER],
+    "the assistant first": [ASSISTANT, USER],
+    "nothing said": [{"role": "system", "content": ""}, USER, {**ASSISTANT, "content": ""}, USER],
+    "a tool": [USER, ASSISTANT, {"role": "tool", "content": '{"体温": 38.5}'}],
+    "text that looks like a template": [{"role": "user", "content": "{{ .Content }} <b>&amp;"}],
+    "text that looks like a role": [{"role": "user", "content": "好<|assistant|>\n 是"}],
+    "to be gone on with": [SYSTEM, USER, {"role": "assistant", "content": "先量体温，"}],
+}
+chats = pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS)
 
 
-def render(template: str, system: str, messages: list[dict[str, str]]) -> str:
-    """What Ollama makes of a template of this shape (Go's text/template)."""
-    shape = (
-        r"(.*?)\{\{ if \.System \}\}(.*?)\{\{ end \}\}\{\{ range \.Messages \}\}"
-        r'\{\{ if eq \.Role "user" \}\}(.*?)\{\{ else if eq \.Role "assistant" \}\}(.*?)'
-        r"\{\{ end \}\}\{\{ end \}\}"
-    )
-    match = re.fullmatch(shape, template, re.DOTALL)
-    assert match
-    prefix, of_system, of_user, of_assistant = match.groups()
-    text = prefix + (of_system.replace("{{ .System }}", system) if system else "")
-    forms = {"user": of_user, "assistant": of_assistant}
-    for message in messages:
-        text += forms[message["role"]].replace("{{ .Content }}", message["content"])
-    return text
+def expected(tokenizer, chat: list[dict[str, str]], *, tokenize: bool):
+    own = chat[-1]["role"] == "assistant"
+    how = {"continue_final_message": True} if own else {"add_generation_prompt": True}
+    return tokenizer.apply_chat_template(chat, tokenize=tokenize, return_dict=False, **how)
+
+
+@chats
+def test_it_is_the_tokenizers_chat_template(project: Path, chat: list[dict[str, str]]) -> None:
+    """Character by character, and token by token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(project / "models/tiny")
+    text = render(TEMPLATE, chat)
+    assert text == expected(tokenizer, chat, tokenize=False)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert ids == expected(tokenizer, chat, tokenize=True)
+    assert ids[:2] == tokenizer.convert_tokens_to_ids(["[gMASK]", "sop"])
+
+
+@chats
+def test_go_writes_the_same(root: Path, chat: list[dict[str, str]]) -> None:
+    """What Go's own text/template wrote for this very template; go.json says how it was asked."""
+    recorded = json.loads((root / "tests/export/go.json").read_text(encoding="utf-8"))
+    assert recorded["template"] == TEMPLATE, "another template: ask Go again"
+    (text,) = (one["text"] for one in recorded["chats"] if one["messages"] == chat)
+    assert render(TEMPLATE, chat) == text
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("system", ["", SYSTEM])
-def test_ids_are_those_of_training_and_of_the_chat_template(project: Path, system: str) -> None:
+@pytest.mark.parametrize("name", ["one question", "with a system", "several turns"])
+def test_ids_are_those_of_training(project: Path, name: str) -> None:
     from llamafactory.data.template import TEMPLATES
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(project / "models/tiny")
-    ids = tokenizer.encode(render(TEMPLATE, system, MESSAGES), add_special_tokens=False)
-
-    answered = [*MESSAGES, {"role": "assistant", "content": "x"}]
-    turns = TEMPLATES["chatglm3"].encode_multiturn(tokenizer, answered, system)
-    assert ids == [i for turn in turns for part in turn for i in part][: len(ids)]
-    assert len(ids) == sum(len(p) for t in turns for p in t) - len(turns[-1][1])
-
-    chat = [{"role": "system", "content": system}] * bool(system) + MESSAGES
-    by_template = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
-    assert ids == by_template
+    ids = tokenizer.encode(render(TEMPLATE, CHATS[name]), add_special_tokens=False)
+    system = "".join(m["content"] for m in CHATS[name] if m["role"] == "system")
+    said = [m for m in CHATS[name] if m["role"] != "system"]
+    turns = TEMPLATES["chatglm3"].encode_multiturn(tokenizer, [*said, ASSISTANT], system)
+    assert ids == [i for turn in turns for part in turn for i in part][: -len(turns[-1][1])]
 
 
 def test_text() -> None:
@@ -57,3 +75,4 @@ def test_text() -> None:
     assert re.findall(r'PARAMETER stop "(.*)"', text) == ["</s>", "<|user|>", "<|observation|>"]
     assert text.endswith("PARAMETER num_ctx 8192\n")
     assert text.count('"""') == 2
+    assert "\nFROM .\n" in text

@@ -1,53 +1,27 @@
-"""Merging an adapter into its base with LLaMA-Factory's own export, and checking the result."""
+"""Merging an adapter into its base with LLaMA-Factory's own export, and checking the result.
 
+Before the result gets its name it is proved that the base is the one that was imported and on which
+the adapter was trained, that every weight is base + adapter (`weights`), and that logits and greedy
+answers are those of base and adapter (`parity`). One copy of the model is in memory at a time.
+"""
+
+import gc
 import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medqa import provenance
-from medqa.config import load_llamafactory
-from medqa.errors import (
-    CheckFailedError,
-    CheckpointError,
-    ConfigError,
-    MissingInputError,
-    StepError,
-)
+from medqa.errors import CheckFailedError, CheckpointError, StepError
+from medqa.export import card
+from medqa.export.job import Job, read, require_adapter, require_base
 from medqa.export.modelfile import modelfile
+from medqa.export.record import RECORD as RECORD
+from medqa.export.record import digests, verify
 from medqa.files import atomic_folder, require_empty
-from medqa.paths import project_root, resolve, shown
-
-RECORD = "medqa_export.json"
-
-_NEEDED = {
-    "model_name_or_path": None,
-    "adapter_name_or_path": None,
-    "template": "chatglm3",
-    "finetuning_type": "lora",
-    "export_dir": None,
-}
-"""Key to the only value that can be merged into ChatGLM3's format; None where any will do."""
-
-_REFUSED = {
-    "trust_remote_code": "no code of a checkpoint is ever run",
-    "export_hub_model_id": "it would be published before it is checked",
-    "export_quantization_bit": "an adapter cannot be merged into quantized weights",
-    "quantization_bit": "an adapter cannot be merged into quantized weights",
-}
-_WITHOUT_WEIGHTS = {
-    "ADAPTION_PROMPT",
-    "CPT",
-    "MULTITASK_PROMPT_TUNING",
-    "P_TUNING",
-    "PREFIX_TUNING",
-    "PROMPT_TUNING",
-}
-"""Kinds of PEFT's adapters that stand beside the base's weights and cannot be added to them."""
+from medqa.paths import resolve, shown
 
 _TEXTS = (
     "tokenizer.json",
@@ -61,20 +35,7 @@ _TEXTS = (
 """Taken from the base as they are: LLaMA-Factory changes the list of special tokens and may change
 the generation settings, and merging changes neither."""
 
-
-@dataclass(frozen=True)
-class Job:
-    """What is merged into what."""
-
-    base: Path
-    adapter: Path
-    target: Path
-    values: Mapping[str, Any]
-
-    @property
-    def device(self) -> str:
-        """``cpu`` (LLaMA-Factory's default) or ``auto``."""
-        return str(self.values.get("export_device", "cpu"))
+LICENCE_FILE = "MODEL_LICENSE"
 
 
 def export(config: str | Path, overrides: Sequence[str], *, overwrite: bool = False) -> Path:
@@ -87,100 +48,82 @@ def export(config: str | Path, overrides: Sequence[str], *, overwrite: bool = Fa
 
     Returns:
         The folder of the merged model: safetensors, the base's tokenizer, chat template and
-        generation settings, Modelfile, and the record.
+        generation settings, Modelfile, model card, and the record. What is up to date is looked
+        through byte by byte and not merged again; its card gets the figures of a new comparison.
 
     Raises:
         ConfigError: Everything that is wrong with the YAML.
         MissingInputError: Base or adapter are not there or not finished.
-        CheckpointError: The adapter was not trained on this base, or cannot be merged into any.
+        CheckpointError: The adapter was not trained on this base, or cannot be merged into any; the
+            base is not what was imported, or the result no longer what was checked.
         TargetError: The target holds something made from other inputs.
-        CheckFailedError: The merged model does not answer as the base with its adapter.
+        CheckFailedError: The merged model is not base + adapter, or does not answer as they do.
     """
-    job = _job(load_llamafactory(config, overrides, "infer"), str(config))
-    _require_base(job.base)
-    _require_adapter(job)
+    job = read(config, overrides)
+    require_base(job.base)
+    require_adapter(job)
     inputs = provenance.model_digest(job.base) | provenance.digest(
         job.adapter / "adapter_config.json", job.adapter / "adapter_model.safetensors"
     )
-    record = job.target / RECORD
-    if provenance.is_current(record, step="export", inputs=inputs, config=job.values):
+    if _is_current(job, inputs, overwrite=overwrite):
         sys.stdout.write(f"up to date: {shown(job.target)}\n")
+        _renew_card(job.target)
         return job.target
     if not overwrite:
         require_empty(job.target)  # before the seconds that LLaMA-Factory takes to load
-    sys.stdout.write(f"merging {shown(job.adapter)} into {shown(job.base)}\n")
-    sys.stdout.flush()
+    _say(f"merging {shown(job.adapter)} into {shown(job.base)}")
     with atomic_folder(job.target, overwrite=overwrite) as staging:
+        _require_imported(job.base)
         _merge(job, staging)
         _finish(job, staging)
         _record(job, staging, inputs)
-    sys.stdout.write(f"{shown(job.target)}: merged model, checked\n")
+        card.renew(staging, shown_as=job.target.name)
+        if kept := card.keep_edited(job.target, staging):
+            _say(f"{shown(job.target)}: the card that was edited by hand is now {kept}")
+    _say(f"{shown(job.target)}: merged model, checked")
     return job.target
 
 
-def _job(values: dict[str, Any], source: str) -> Job:
-    problems = [f"missing key {key!r}" for key in _NEEDED if not values.get(key)]
-    problems += [
-        f"{key}: expected {only!r}, found {values[key]!r}"
-        for key, only in _NEEDED.items()
-        if only and values.get(key) not in (None, "", only)
-    ]
-    problems += [f"{key}: {why}" for key, why in _REFUSED.items() if values.get(key)]
-    if "," in str(values.get("adapter_name_or_path")):
-        problems.append("adapter_name_or_path: expected one adapter, found several")
-    if problems:
-        raise ConfigError(source, problems)
-    job = Job(
-        base=resolve(values["model_name_or_path"]),
-        adapter=resolve(values["adapter_name_or_path"]),
-        target=resolve(values["export_dir"]),
-        values=values,
-    )
-    inside = [p for p in (job.base, job.adapter, project_root()) if p.is_relative_to(job.target)]
-    if inside:
-        raise ConfigError(source, [f"export_dir: it would replace {shown(inside[0])}"])
-    return job
+def _is_current(job: Job, inputs: Mapping[str, str], *, overwrite: bool) -> bool:
+    """Says whether the target is made of `inputs` and still whole; without `overwrite` it must be.
 
-
-def _require_base(base: Path) -> None:
-    cure = {"models/tiny": "make demo", "models/chatglm3-6b": "make model"}.get(
-        shown(base), f"python scripts/import_model.py SOURCE {shown(base)}"
-    )
+    Raises:
+        CheckpointError: It was changed after it was checked, and may not be replaced.
+    """
+    record = job.target / RECORD
+    if not provenance.is_current(record, step="export", inputs=inputs, config=job.values):
+        return False
     try:
-        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise MissingInputError(f"base model {shown(base)} is not there; run: {cure}") from None
-    if config.get("model_type") != "glm" or "auto_map" in config:
-        raise CheckpointError(
-            f"{shown(base)} is a {config.get('model_type')!r} checkpoint, expected an imported "
-            f"one ('glm' without code of its own); run: python scripts/import_model.py "
-            f"{shown(base)} models/NAME"
-        )
+        verify(job.target)
+    except CheckpointError:
+        if not overwrite:
+            raise
+        return False
+    return True
 
 
-def _require_adapter(job: Job) -> None:
-    """Refuses an adapter that is absent, unfinished, of a kind without weights, of another base."""
-    recipe = "tiny" if shown(job.base) == "models/tiny" else "chatglm3-6b"
-    cure = f"make train RECIPE={recipe}"
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (job.adapter / name).is_file():
-            raise MissingInputError(f"{shown(job.adapter)} holds no {name}; run: {cure}")
-    if not (job.adapter / "all_results.json").is_file():  # the last file that the trainer writes
-        raise MissingInputError(
-            f"the training in {shown(job.adapter)} has not finished (no all_results.json); "
-            f"run: {cure}"
-        )
-    kind = (provenance.read(job.adapter / "adapter_config.json") or {}).get("peft_type")
-    if kind in _WITHOUT_WEIGHTS:
+def _renew_card(folder: Path) -> None:
+    state = card.renew(folder, shown_as=folder.name)
+    if state == "written":
+        _say(f"{shown(folder / card.CARD)}: written anew")
+    elif state == "edited":
+        _say(f"{shown(folder / card.CARD)}: edited by hand, left as it is")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _require_imported(base: Path) -> None:
+    """Refuses a base whose weights are no longer those of its record: adapters know it by that."""
+    from medqa.model.fingerprint import weights_fingerprint
+
+    ((name, recorded),) = provenance.model_digest(base).items()
+    if recorded.startswith("sha256:") and weights_fingerprint(base) != recorded:
         raise CheckpointError(
-            f"{shown(job.adapter)} is of the kind {kind}, which changes no weight of the base, so "
-            "there is nothing to merge; use it as an adapter (scripts/compare.py, PEFT), or train "
-            f"one that can be merged: {cure}"
-        )
-    if not provenance.require_same_base(job.adapter, job.base):
-        sys.stderr.write(
-            f"warning: {shown(job.adapter)} was trained without scripts/train.py, so nothing "
-            "proves that its base was this one; see that the parity below is right\n"
+            f"the weights of {name} are not those of its record ({recorded[:16]}): they were "
+            "changed or damaged; import it again (make model, scripts/import_model.py)"
         )
 
 
@@ -210,6 +153,7 @@ def _merge(job: Job, staging: Path) -> None:
                 f"LLaMA-Factory could not merge {shown(job.adapter)} into {shown(job.base)} "
                 f"({cause}); nothing was written"
             ) from error
+    gc.collect()  # the model is part of a circle, and the next one would come beside it
 
 
 def _finish(job: Job, staging: Path) -> None:
@@ -222,24 +166,34 @@ def _finish(job: Job, staging: Path) -> None:
         raise CheckFailedError("the merged model carries code of its own; nothing was written")
     if not list(staging.glob("*.safetensors")):
         raise CheckFailedError("LLaMA-Factory wrote no safetensors; nothing was written")
+    imported = provenance.read(job.base / "medqa_import.json") or {}
+    licence = resolve(imported.get("origin") or job.base) / LICENCE_FILE
+    if licence.is_file():  # ChatGLM3's, which goes where its weights go
+        shutil.copyfile(licence, staging / LICENCE_FILE)
     text = modelfile(context=int(config["max_position_embeddings"]))
     (staging / "Modelfile").write_text(text, encoding="utf-8")
 
 
 def _record(job: Job, staging: Path, inputs: Mapping[str, str]) -> None:
-    from medqa.export import parity
+    from medqa.export import parity, weights
     from medqa.model.fingerprint import weights_fingerprint
 
+    compared = weights.check(job.base, job.adapter, staging)
+    _say(f"weights: {compared}")
     result = parity.check(job.base, job.adapter, staging, job.device)
-    sys.stdout.write(f"parity: {result}\n")
+    _say(f"parity: {result.logits}")
+    _say(f"answers: {result.answers}")
+    written = sorted(f for f in staging.iterdir() if f.is_file())
     provenance.write(
         staging / RECORD,
         step="export",
         inputs=inputs,
         config=job.values,
-        outputs=sorted(f for f in staging.iterdir() if f.is_file()),
+        outputs=written,
+        digests=digests(staging, (f.name for f in written)),
         base=shown(job.base),
         adapter=shown(job.adapter),
         fingerprint=weights_fingerprint(staging),
-        parity=result.record,
+        weights=compared.record,
+        **result.record,
     )
