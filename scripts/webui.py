@@ -1,9 +1,10 @@
-"""Starts LlamaBoard, LLaMA-Factory's web UI, with our model, template and data filled in.
+"""Starts LlamaBoard, LLaMA-Factory's web UI, with our model, template, recipe and data filled in.
 
-python scripts/webui.py [--host 127.0.0.1] [--port 7860] [--model models/chatglm3-6b]
+    python scripts/webui.py [--host 127.0.0.1] [--port 7860] [--model models/chatglm3-6b]
+    python scripts/webui.py --port 6006 --root-path /proxy/6006
 
-Needs an imported model: make demo (tiny) or make model (ChatGLM3-6B). On the page, 配置路径
-medqa.yaml and 载入训练参数 load the recipe of configs/chatglm3-6b (medqa-tiny.yaml: the tiny one).
+Needs an imported model: make demo (tiny) or make model (ChatGLM3-6B). Ends with Ctrl-C, and the
+training that the page has started ends with it.
 """
 
 import os
@@ -20,17 +21,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         help="address to listen on (default: GRADIO_SERVER_NAME, else this machine only)",
     )
+    port = os.environ.get("GRADIO_SERVER_PORT", "7860")
+    parser.add_argument("--port", type=int, default=port, help=f"port to listen on ({port})")
     parser.add_argument(
-        "--port",
-        type=int,
-        default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
-        help="port to listen on (default: GRADIO_SERVER_PORT, else 7860)",
+        "--root-path",
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        help="where a reverse proxy shows the page: /proxy/6006, or its whole address where the "
+        "proxy does not say it in X-Forwarded-Host (default: GRADIO_ROOT_PATH, else no proxy)",
     )
     parser.add_argument("--model", help="imported model (default: the 6B, else the tiny one)")
     given = parser.parse_args(argv)
     from medqa.train import webui
 
-    webui.launch(given.host, given.port, given.model)
+    webui.launch(given.host, given.port, given.model, given.root_path)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Each remedy works, is taken back, and is still needed."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,15 @@ from typing import Any
 import pytest
 
 from medqa import remedies
-from medqa.export.modelfile import STOPS, TEMPLATE
+from medqa.errors import CheckpointError, TargetError
+from medqa.export.modelfile import STOPS
+
+# LLaMA-Factory's own frame; ours for `make export` says more (medqa/export/modelfile.py).
+TEMPLATE = (
+    "[gMASK]sop{{ if .System }}<|system|>\n {{ .System }}{{ end }}"
+    '{{ range .Messages }}{{ if eq .Role "user" }}<|user|>\n {{ .Content }}<|assistant|>'
+    '{{ else if eq .Role "assistant" }}\n {{ .Content }}{{ end }}{{ end }}'
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # importing LLaMA-Factory warns
 
@@ -61,6 +70,61 @@ def test_the_chat_template_needs_no_remedy(folder: Path) -> None:
     TEMPLATES["chatglm3"].fix_jinja_template(tokenizer)
     assert tokenizer.chat_template == before
     assert before
+
+
+@pytest.fixture
+def with_code(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint whose code leaves a file named "ran"."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    code = f"""
+from pathlib import Path
+from transformers import GlmConfig
+
+Path({str(tmp_path / "ran")!r}).touch()
+
+class Config(GlmConfig):
+    model_type = "with_code"
+"""
+    target = tmp_path / "with_code"
+    target.mkdir()
+    (target / "configuration.py").write_text(code, encoding="utf-8")
+    config = {"model_type": "with_code", "auto_map": {"AutoConfig": "configuration.Config"}}
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return target
+
+
+def as_the_page_asks(model: Path) -> Any:
+    return SimpleNamespace(
+        model_name_or_path=str(model),
+        trust_remote_code=True,
+        cache_dir=None,
+        model_revision="main",
+        hf_hub_token=None,
+    )
+
+
+def test_the_page_still_runs_what_a_checkpoint_brings(with_code: Path) -> None:
+    from llamafactory.model import loader
+
+    loader.load_config(as_the_page_asks(with_code))
+    assert (with_code.parent / "ran").exists()
+
+
+def test_no_code_of_a_checkpoint_is_run(with_code: Path, folder: Path) -> None:
+    from llamafactory.model import loader
+
+    with remedies.applied():
+        with pytest.raises(CheckpointError, match=r"import_model\.py"):
+            loader.load_config(as_the_page_asks(with_code))
+        (with_code / "configuration.py").unlink()
+        with pytest.raises(CheckpointError, match=r"\(auto_map\)"):
+            loader.load_config(as_the_page_asks(with_code))
+        asked = as_the_page_asks(folder)
+        assert loader.load_config(asked).model_type == "glm"
+        assert asked.trust_remote_code is False
+    assert not (with_code.parent / "ran").exists()
 
 
 ON = SimpleNamespace(enable_liger_kernel=True)
@@ -149,6 +213,64 @@ def test_liger_only_where_it_was_asked_for_and_can_run(
         config = GlmConfig.from_pretrained(folder)
         loader.apply_liger_kernel(config, arguments, trains, needs_logits)
         assert GlmForCausalLM.forward is before
+
+
+def test_the_page_still_starts_what_is_first_on_the_path() -> None:
+    from llamafactory.webui.runner import Runner
+
+    assert "llamafactory-cli" in Runner._launch.__code__.co_consts, "delete the remedy"
+
+
+def test_the_page_starts_our_worker_in_a_session_of_its_own() -> None:
+    from llamafactory.webui import runner
+
+    with remedies.in_webui():
+        started = runner.Popen(["llamafactory-cli", "train", "--help"], stdout=-1, text=True)
+        try:
+            assert started.args == [sys.executable, "-m", "medqa.train.worker", "--help"]
+            assert os.getsid(started.pid) == started.pid
+        finally:
+            started.kill()
+            started.communicate()
+
+
+def exported(target: Path) -> list[str]:
+    """What the page's export says."""
+    from llamafactory.webui.components.export import save_model
+
+    asked = ("zh", "ChatGLM3-6B-Chat", "models/m", "lora", ["a"], "chatglm3", 5, "none", "", "cpu")
+    return list(save_model(*asked, False, str(target), "", "{}"))
+
+
+def test_the_page_exports_into_a_new_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llamafactory.webui.components import export
+
+    written = []
+    monkeypatch.setattr(export, "export_model", lambda args: written.append(args["export_dir"]))
+    (tmp_path / "weights").touch()
+    exported(tmp_path)
+    assert written == [str(tmp_path)], "the page takes care itself now: delete the remedy"
+    with remedies.in_webui():
+        with pytest.raises(TargetError, match="已存在"):
+            exported(tmp_path)
+        new = tmp_path / "new"
+        assert exported(new)[-1] == "模型导出完成。"
+        new.mkdir()
+        exported(new)
+    assert written[1:] == [str(new)] * 2
+
+
+def test_the_preview_of_data_is_json() -> None:
+    from gradio.data_classes import JsonData
+    from gradio.routes import ORJSONResponse
+
+    answer = {"data": [JsonData(root=[{"问": "答"}])], "when": Path("x")}
+    assert b"root=" in ORJSONResponse._render(answer), "Gradio does it itself now: delete it"
+    with remedies.in_webui():
+        written = json.loads(ORJSONResponse._render(answer))
+    assert written == {"data": [[{"问": "答"}]], "when": "x"}
 
 
 LAUNCH = ["medqa", "train", "my recipe.yaml", "output_dir=saves/my run"]

@@ -1,4 +1,4 @@
-"""Where LLaMA-Factory 0.9.5 has a defect, its remedy.
+"""Where LLaMA-Factory 0.9.5, or the Gradio under its web UI, has a defect, its remedy.
 
 Each has the reason, the upstream file, and a test that fails once upstream no longer needs it, so
 that it is deleted then.
@@ -12,9 +12,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from medqa import provenance
+from medqa.errors import CheckpointError, TargetError
+from medqa.paths import shown
+
 SPACE = "▁"
 WORKER = "medqa.train.worker"
 """The module that trains in every process that torchrun starts."""
+
+_MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
+"""Files of a checkpoint in which ``auto_map`` names classes of its own."""
 
 
 @contextmanager
@@ -27,8 +34,9 @@ def applied() -> Iterator[None]:
     from transformers import GlmForCausalLM
 
     to_ollama = _convert_slots_to_ollama(Template._convert_slots_to_ollama)
-    with _replaced(
+    with replaced(
         (Template, "_convert_slots_to_ollama", staticmethod(to_ollama)),
+        (loader, "_get_init_kwargs", _get_init_kwargs(loader._get_init_kwargs)),
         (loader, "apply_liger_kernel", _apply_liger_kernel(loader.apply_liger_kernel)),
         (GlmForCausalLM, "forward", GlmForCausalLM.forward),  # the one above sets it
         (launcher, "__file__", WORKER),
@@ -40,7 +48,22 @@ def applied() -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(*replacements: tuple[Any, str, Any]) -> Iterator[None]:
+def in_webui() -> Iterator[None]:
+    """Puts in place, for the length of the block, what only the web UI needs beside `applied`."""
+    from gradio.routes import ORJSONResponse
+    from llamafactory.webui import runner
+    from llamafactory.webui.components import export
+
+    with replaced(
+        (ORJSONResponse, "_render", staticmethod(_as_json)),
+        (runner, "Popen", _start_trainer(runner.Popen)),
+        (export, "export_model", _into_a_new_folder(export.export_model)),
+    ):
+        yield
+
+
+@contextmanager
+def replaced(*replacements: tuple[Any, str, Any]) -> Iterator[None]:
     """Sets attributes, each given as (owner, name, value), for the length of the block."""
     with ExitStack() as taken_back:
         for owner, name, value in replacements:
@@ -113,6 +136,88 @@ def _apply_liger_kernel(upstream: Any) -> Any:
     return apply
 
 
+def _get_init_kwargs(upstream: Any) -> Any:
+    """Returns the function that every loading of a tokenizer, a config or a model begins with.
+
+    Upstream: ``llamafactory/model/loader.py``, ``_get_init_kwargs``. The web UI passes
+    ``trust_remote_code=True`` whatever the model, so that code in any folder, or on the hub under
+    any name, that somebody types into the page would be run. A native GLM needs none.
+
+    Raises (the returned function):
+        CheckpointError: The model's folder holds code of its own.
+    """
+
+    def init_kwargs(model_args: Any) -> Any:
+        require_no_code(Path(model_args.model_name_or_path))
+        model_args.trust_remote_code = False  # loaders read it here too
+        return upstream(model_args)
+
+    return init_kwargs
+
+
+def require_no_code(folder: Path) -> None:
+    """Raises CheckpointError if the model in `folder` brings code of its own."""
+    configs = [provenance.read(folder / name) or {} for name in _MAY_NAME_CODE]
+    code = next(folder.glob("*.py"), None)
+    if code or any("auto_map" in config for config in configs):
+        raise CheckpointError(
+            f"{shown(folder)} brings code of its own ({code.name if code else 'auto_map'}), which "
+            f"is never run; run: python scripts/import_model.py {shown(folder)} models/NAME"
+        )
+
+
+def _start_trainer(upstream: Any) -> Any:
+    """Returns what starts a training, or an evaluation, from the web UI.
+
+    Upstream: ``llamafactory/webui/runner.py``, ``Runner._launch``. It starts the
+    ``llamafactory-cli`` that is first on the PATH, in which there are no remedies: no fused loss
+    for GLM, so a recipe that fits a card from the command line does not fit it from the page.
+    A session of its own keeps a Ctrl-C in the terminal from the trainer: the page ends it.
+    """
+
+    def start(command: Sequence[str], **rest: Any) -> Any:
+        _, _, file = command  # llamafactory-cli train FILE
+        return upstream([sys.executable, "-m", WORKER, file], start_new_session=True, **rest)
+
+    return start
+
+
+def _into_a_new_folder(upstream: Any) -> Any:
+    """Returns the function behind the button 开始导出 of the web UI.
+
+    Upstream: ``llamafactory/webui/components/export.py``, ``save_model``. It writes into any
+    folder: over the base model itself, or beside the record of a checked export, which then would
+    vouch for weights that it never saw.
+
+    Raises (the returned function):
+        TargetError: The folder is not empty.
+    """
+
+    def export(args: Mapping[str, Any]) -> None:
+        folder = Path(args["export_dir"])
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise TargetError(f"{folder} 已存在，里面的内容不会被覆盖；请换一个导出目录")
+        upstream(dict(args))
+
+    return export
+
+
+def _as_json(content: Any) -> bytes:
+    """Writes an answer of Gradio's server.
+
+    Upstream: ``gradio/routes.py``, ``ORJSONResponse._render`` (5.50). It writes what a JSON element
+    holds as the text ``root=[...]``, so the preview of a data set is one long line of Python.
+    """
+    import orjson
+    from gradio.data_classes import JsonData
+
+    return orjson.dumps(
+        content,
+        option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME,
+        default=lambda value: value.root if isinstance(value, JsonData) else str(value),
+    )
+
+
 def _become_torchrun(command: Sequence[str], *, env: Mapping[str, str], check: bool) -> None:
     """Stands in for ``subprocess.run`` where LLaMA-Factory's launcher starts torchrun.
 
@@ -179,7 +284,7 @@ def _ray_training_function(tuner: Any) -> Any:
         def of_worker(**known: Any) -> Any:
             return settings(**known) | {"num_cpus": _cpus_per_worker(ray.nodes())}
 
-        with _replaced(
+        with replaced(
             (trainer_utils, "placement_group", places),
             (tuner, "get_ray_remote_config_for_worker", of_worker),
             (tuner, "get_ray_head_node_ip", lambda: _head(ray.nodes())),

@@ -1,4 +1,4 @@
-"""LlamaBoard: what is filled in, and that it answers on this machine only."""
+"""The start of LlamaBoard: what is refused, what is set, and that it works without us too."""
 
 import json
 import os
@@ -13,112 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from medqa.errors import CheckpointError, MissingInputError, TargetError
-from medqa.train import webui
+from medqa.errors import CheckpointError, ConfigError, MissingInputError, TargetError
+from medqa.train import llamaboard, prefill, webui
+from tests.train.board import free_port
+from tests.train.test_prefill import checkpoint, project
 
-RECIPE = {
-    "model_name_or_path": "models/tiny",
-    "template": "chatglm3",
-    "stage": "sft",
-    "do_train": True,
-    "finetuning_type": "lora",
-    "dataset": "sample_train, general_train",
-    "dataset_dir": "data",
-    "output_dir": "saves/tiny/lora/sft",
-    "learning_rate": "1e-4",
-    "per_device_train_batch_size": 3,
-    "lora_rank": 4,
-    "max_steps": 7,
-    "split_special_tokens": True,
-}
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with an imported tiny model and its recipe."""
-    monkeypatch.setenv("MEDQA_ROOT", str(tmp_path))
-    for variable in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_SHARE"):
-        monkeypatch.delenv(variable, raising=False)
-    checkpoint(tmp_path / "models/tiny")
-    recipe = tmp_path / "configs/tiny/lora_sft.yaml"
-    recipe.parent.mkdir(parents=True)
-    recipe.write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
-    return tmp_path
-
-
-def checkpoint(folder: Path, kind: str = "glm") -> Path:
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
-    (folder / "medqa_import.json").write_text("{}", encoding="utf-8")
-    return folder
-
-
-def settings(project: Path) -> dict[str, Any]:
-    text = (project / "llamaboard_cache/user_config.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
-
-
-def test_prefill_on_a_new_project(project: Path) -> None:
-    webui.prefill(project / "models/tiny", chosen=False)
-    assert settings(project) == {
-        "lang": "zh",
-        "hub_name": None,
-        "last_model": "ChatGLM3-6B-Chat",
-        "path_dict": {"ChatGLM3-6B-Chat": str(project / "models/tiny")},
-        "cache_dir": None,
-    }
-
-
-def test_prefill_keeps_what_the_user_set(project: Path) -> None:
-    file = project / "llamaboard_cache/user_config.yaml"
-    file.parent.mkdir()
-    mine = checkpoint(project / "elsewhere")
-    before = {
-        "lang": "en",
-        "last_model": "Qwen3-0.6B-Thinking",
-        "path_dict": {"ChatGLM3-6B-Chat": str(mine), "Other": "x/y"},
-    }
-    file.write_text(yaml.safe_dump(before), encoding="utf-8")
-    webui.prefill(project / "models/tiny", chosen=False)
-    assert settings(project) == before | {"hub_name": None, "cache_dir": None}
-
-    webui.prefill(project / "models/tiny", chosen=True)
-    after = settings(project)
-    assert after["last_model"] == "ChatGLM3-6B-Chat"
-    assert after["path_dict"] == {
-        "ChatGLM3-6B-Chat": str(project / "models/tiny"),
-        "Other": "x/y",
-    }
-
-
-def test_an_import_of_the_6b_takes_the_place_of_the_tiny_one(project: Path) -> None:
-    webui.prefill(webui._checkpoint(None), chosen=False)
-    big = checkpoint(project / "models/chatglm3-6b")
-    webui.prefill(webui._checkpoint(None), chosen=False)
-    assert settings(project)["path_dict"]["ChatGLM3-6B-Chat"] == str(big)
-
-
-def test_the_recipe_is_offered_and_an_edited_offer_is_kept(project: Path) -> None:
-    webui.prefill(project / "models/tiny", chosen=False)
-    offer = project / "llamaboard_config/medqa-tiny.yaml"
-    values = yaml.safe_load(offer.read_text(encoding="utf-8"))
-    assert values["train.dataset"] == ["sample_train", "general_train"]
-    assert values["train.learning_rate"] == "0.0001"
-    assert values["train.batch_size"] == 3
-    assert values["train.compute_type"] == "fp32"
-    assert json.loads(values["train.extra_args"]) == {"max_steps": 7, "split_special_tokens": True}
-    offer.write_text("edited: 1\n", encoding="utf-8")
-    webui.prefill(project / "models/tiny", chosen=False)
-    assert offer.read_text(encoding="utf-8") == "edited: 1\n"
-
-
-def test_bf16_and_liger_are_chosen_by_their_own_elements() -> None:
-    values = webui.elements({"bf16": True, "enable_liger_kernel": True})
-    assert values["train.compute_type"] == "bf16"
-    assert values["top.booster"] == "liger_kernel"
-    assert values["train.extra_args"] == "{}"
+__all__ = ["project"]
 
 
 def test_without_a_model_it_says_what_to_run(
@@ -133,6 +34,65 @@ def test_without_a_model_it_says_what_to_run(
     with pytest.raises(CheckpointError, match=r"import_model\.py models/chatglm3-6b-original"):
         webui.launch("127.0.0.1", 7860, "models/chatglm3-6b-original")
     assert not (tmp_path / "llamaboard_cache").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "modeling.py"])
+def test_a_model_with_code_of_its_own_is_refused(project: Path, name: str) -> None:
+    config = {"model_type": "glm", "auto_map": {"AutoModel": "modeling.Model"}}
+    text = "" if name.endswith(".py") else json.dumps(config)
+    (project / "models/tiny" / name).write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"models/tiny brings code of its own .*never run"):
+        webui.launch("127.0.0.1", 7860, None)
+
+
+def test_a_root_path_is_a_path_or_an_address(project: Path) -> None:
+    with pytest.raises(ConfigError, match="--root-path: expected a path"):
+        webui.launch("127.0.0.1", 7860, None, "proxy/6006")
+    assert webui._root_path("/proxy/6006/") == "/proxy/6006"
+    assert webui._root_path("https://u1.example.com:8443/") == "https://u1.example.com:8443"
+
+
+@pytest.fixture
+def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the server is told; nothing is served."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(llamaboard, "serve", lambda *_, **named: told.update(named))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.chdir(project)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("host", "shared", "warned"),
+    [
+        ("127.0.0.1", "", ""),
+        ("0.0.0.0", "", "anyone who reaches 0.0.0.0:"),
+        ("127.0.0.1", "true", "anyone who reaches the public link"),
+    ],
+)
+def test_what_others_can_reach_is_said_and_nothing_is_shared_unasked(
+    served: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    host: str,
+    shared: str,
+    warned: str,
+) -> None:
+    os.environ["GRADIO_SHARE"] = shared
+    webui.launch(host, free_port(), None)
+    assert served["share"] is bool(shared)
+    warnings = [w for w in capsys.readouterr().err.splitlines() if "anyone" in w]
+    assert [w.startswith(f"warning: {warned}") for w in warnings] == [True] * bool(warned)
+
+
+def test_nobody_outside_is_asked_unless_the_user_wants_it(served: dict[str, Any]) -> None:
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    webui.launch("127.0.0.1", free_port(), None, "/proxy/6006")
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert served["root_path"] == "/proxy/6006"
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    webui.launch("127.0.0.1", free_port(), None)
+    assert os.environ["HF_HUB_OFFLINE"] == "0"
 
 
 def test_a_taken_port_is_one_line(project: Path, root: Path) -> None:
@@ -206,25 +166,22 @@ def value(update: Any) -> Any:
     return update.get("value") if isinstance(update, dict) else update
 
 
-@pytest.fixture(params=["scripts/webui.py", "llamafactory-cli"])
-def page(request: pytest.FixtureRequest, project: Path, root: Path) -> Iterator[Page]:
-    """LlamaBoard as our script starts it, then as LLaMA-Factory's own command does."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"GRADIO_ANALYTICS_ENABLED": "False", "BROWSER": "true"}
-    if request.param == "scripts/webui.py":
-        command = [sys.executable, str(root / "scripts/webui.py"), "--port", str(port)]
-        folder = root
-    else:
-        webui.prefill(project / "models/tiny", chosen=False)
-        command = [str(Path(sys.executable).with_name("llamafactory-cli")), "webui"]
-        environment |= {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
-        folder = project
+@pytest.fixture
+def page(project: Path) -> Iterator[Page]:
+    """LlamaBoard as LLaMA-Factory's own command starts it, on the files that we write."""
+    port = free_port()
+    prefill.write(project / "models/tiny", chosen=False)
+    command = [str(Path(sys.executable).with_name("llamafactory-cli")), "webui"]
+    environment = os.environ | {
+        "BROWSER": "true",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+    }
     log = project / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True
+            command, cwd=project, env=environment, stdout=out, stderr=out, start_new_session=True
         )
     try:
         deadline = time.monotonic() + 240
@@ -248,16 +205,9 @@ def page(request: pytest.FixtureRequest, project: Path, root: Path) -> Iterator[
 
 
 @pytest.mark.slow
-def test_the_page_is_filled_in_and_local(page: Page, project: Path) -> None:
-    port = int(page.url.rpartition(":")[2])
-    listening = [
-        line.split()[1]
-        for table in ("tcp", "tcp6")
-        for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]
-        if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")
-    ]
-    assert listening == [f"0100007F:{port:04X}"], "must listen on 127.0.0.1 alone"
-
+def test_llamafactorys_own_command_finds_model_template_and_recipe(
+    page: Page, project: Path
+) -> None:
     shown = page.run(page.find("load", 0), [])
     assert "zh" in map(value, shown.values())
     assert "ChatGLM3-6B-Chat" in map(value, shown.values())

@@ -1,0 +1,131 @@
+"""LlamaBoard started as a user starts it, and driven by clicks."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 400  # that a slow machine may take to start, or to train
+FINISHED, LOADED, EXPORTED = "训练完毕。", "模型已加载，可以开始聊天了！", "模型导出完成。"
+
+
+@dataclass(frozen=True)
+class Server:
+    """The process of ``scripts/webui.py``, and where it answers."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+
+@contextmanager
+def running(project: Path, *words: str) -> Iterator[Server]:
+    """Serves the page on `project`; afterwards it is gone, whatever happened."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Tests run in the background of a shell, and what they start would not hear Ctrl-C either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    port = free_port()
+    log = project / f"webui-{port}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts/webui.py"), "--port", str(port), *words],
+            # So small a model gains nothing by threads, and on a busy machine they wait for ever.
+            env=os.environ | {"MEDQA_ROOT": str(project), "OMP_NUM_THREADS": "1"},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    server = Server(process, port, log)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not answers(server.url):
+            assert process.poll() is None, server.said()
+            assert time.monotonic() < deadline, server.said()
+            time.sleep(0.2)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)  # it ends its training itself
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+class Board:
+    """The page in a browser. Of several elements with one label the first is the tab Train's."""
+
+    def __init__(self, page: "Page", url: str) -> None:
+        self.page = page
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(url)
+        # Filled in by the event that runs when the page has been opened.
+        self.expect_value("模型路径", re.compile("/models/"))
+
+    def box(self, label: str) -> "Locator":
+        """Returns the box to type into that has `label`."""
+        block = self.page.locator(f'.block:has(span[data-testid="block-info"]:text-is("{label}"))')
+        return block.locator("textarea, input").first
+
+    def expect_value(self, label: str, value: "str | re.Pattern[str]") -> None:
+        from playwright.sync_api import expect
+
+        expect(self.box(label)).to_have_value(value, timeout=SECONDS * 1000)
+
+    def wait_for_value(self, value: str) -> None:
+        """Waits until a box without a label says `value`."""
+        said = "said => [...document.querySelectorAll('textarea')].some(e => e.value === said)"
+        self.page.wait_for_function(said, arg=value)
+
+    def choose(self, label: str, *options: str) -> None:
+        """Chooses from a list by clicks; where several may be chosen, these alone."""
+        listed = self.page.get_by_label(label, exact=True).first
+        block = self.page.locator(f'.block:has(span[data-testid="block-info"]:text-is("{label}"))')
+        clear = block.first.locator(".token-remove.remove-all")
+        if clear.count():
+            clear.click()
+        for option in options:
+            listed.click()
+            self.page.locator("ul[role=listbox] li", has_text=option).first.click()
+        self.page.keyboard.press("Escape")
+
+    def button(self, text: str) -> "Locator":
+        return self.page.get_by_role("button", name=text, exact=True).locator("visible=true").first
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name, exact=True).click()
