@@ -7,14 +7,16 @@
 #   ARGS="key=value"     overrides for preflight, budget, train, export, compare and evaluate
 #   GPU=24               of budget: the card's memory in GiB
 #   OVERWRITE=1          replace a result that was made from other inputs
-#   HOST=127.0.0.1 PORT=7860   of the web UI
+#   HOST=127.0.0.1 PORT=7860   of the web UI; ROOT_PATH=/proxy/6006 behind a reverse proxy
 
 RECIPE ?= chatglm3-6b
 METHOD ?= lora_sft
 DATA ?= huatuo
 HUB ?= huggingface
-HOST ?= 127.0.0.1
+# Not ?=: some shells export HOST, the machine's own name.
+HOST = 127.0.0.1
 PORT ?= 7860
+ROOT_PATH ?=
 GPU ?= 24
 VENV ?= .venv
 
@@ -28,7 +30,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 pytho
 	$(p) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format model data data-preview budget preflight train export compare evaluate chat webui clean
+.PHONY: help install browser demo test lint format model data data-preview budget preflight train export compare evaluate publish serve chat webui clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,11 +50,18 @@ demo: $(INSTALLED) ## the whole path on a tiny ChatGLM3, on a CPU, in minutes
 	@$(RUN)import_model.py models/tiny-original models/tiny --overwrite
 	@$(RUN)convert.py configs/data/sample.yaml --overwrite
 	@$(RUN)train.py configs/tiny/lora_sft.yaml --overwrite
-	@$(RUN)export.py configs/tiny/export.yaml --overwrite
 	@$(RUN)compare.py configs/tiny/compare.yaml --overwrite
+	@$(RUN)export.py configs/tiny/export.yaml --overwrite
 
-test: $(INSTALLED) lint ## lint, types, import contracts and all tests
-	$(PY) -m pytest
+test: $(INSTALLED) lint browser ## lint, types, import contracts and all tests
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+browser: $(INSTALLED) ## a Chromium for the tests of the pages, where there is none
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk >/dev/null; \
+	else $(VENV)/bin/playwright install chromium; \
+	fi || echo "no Chromium could be installed: the tests of the pages will be skipped"
 
 lint: $(INSTALLED) ## the quick checks alone
 	$(VENV)/bin/ruff check .
@@ -94,11 +103,17 @@ compare: $(INSTALLED) ## base and tuned answers side by side, and a report
 evaluate: $(INSTALLED) ## medical examinations of RECIPE, base and tuned
 	@$(RUN)evaluate.py configs/$(RECIPE)/evaluate.yaml --hub $(HUB) $(ARGS) $(FLAGS)
 
-chat: $(INSTALLED) ## talk to the tuned model in the terminal
-	@$(VENV)/bin/llamafactory-cli chat configs/$(RECIPE)/chat.yaml
+publish: $(INSTALLED) ## quantize, convert to GGUF or push RECIPE's export, as its publish.yaml says
+	@$(RUN)publish.py configs/$(RECIPE)/publish.yaml $(ARGS) $(FLAGS)
+
+serve: $(INSTALLED) ## RECIPE behind an OpenAI-compatible API
+	@$(RUN)serve.py configs/$(RECIPE)/serve.yaml $(ARGS)
+
+chat: $(INSTALLED) ## ask RECIPE in the browser: base, tuned, or side by side
+	@$(RUN)serve.py configs/$(RECIPE)/serve.yaml page=true $(ARGS)
 
 webui: $(INSTALLED) ## LlamaBoard in the browser, pre-filled
-	@$(RUN)webui.py --host $(HOST) --port $(PORT)
+	@$(RUN)webui.py --host $(HOST) --port $(PORT) $(if $(ROOT_PATH),--root-path $(ROOT_PATH))
 
 clean: ## remove what the demo made
-	rm -rf models/tiny-original models/tiny models/tiny-med saves/tiny outputs/compare/tiny outputs/compare/.tiny.journal outputs/evaluate/tiny outputs/evaluate/.tiny.journal data/processed/sample
+	rm -rf models/tiny-original models/tiny models/tiny-med models/tiny-med-* saves/tiny outputs/compare/tiny outputs/compare/.tiny.journal outputs/evaluate/tiny outputs/evaluate/.tiny.journal data/processed/sample

@@ -10,14 +10,11 @@ the fastest one; hours for an epoch of the recipe's own data.
 from collections.abc import Sequence
 
 from medqa import cli
-from medqa.paths import config_file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", metavar="CONFIG", type=config_file, help="a training YAML")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[])
+    parser = cli.config_parser(__doc__, writes=False)
     memory = "memory of the card in GB (default: 24)"
     parser.add_argument("--gpu-memory", type=float, default=24.0, metavar="GB", help=memory)
     peak = "its dense peak in the recipe's number format (default: 165, an RTX 4090)"

@@ -13,14 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from medqa import cli
-from medqa.paths import config_file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", metavar="CONFIG", type=config_file, help="the YAML of the run")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[])
+    parser = cli.config_parser(__doc__, writes=False)
     args = parser.parse_intermixed_args(argv)
     from medqa.train.preflight import inspect, report
 

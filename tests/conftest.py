@@ -10,6 +10,17 @@ from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers that have as many threads as there are cores each wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take long first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    demo = {item.path for item in items if "demo_project" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in demo, item.path not in slow))
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:

@@ -18,8 +18,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     )
 
 
-def config_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Returns a parser for ``CONFIG [key=value ...] [--overwrite]``.
+def config_parser(doc: str | None, *, writes: bool = True) -> argparse.ArgumentParser:
+    """Returns a parser for ``CONFIG [key=value ...]``, with ``[--overwrite]`` for what writes.
 
     It finds the file, so that a mistyped name is said before anything else is imported.
     """
@@ -32,7 +32,8 @@ def config_parser(doc: str | None) -> argparse.ArgumentParser:
         default=[],
         help="values that replace the YAML's",
     )
-    add_overwrite(result)
+    if writes:
+        add_overwrite(result)
     return result
 
 
