@@ -22,8 +22,11 @@ from medqa.compare.exams_plan import EvaluatePlan, ExamTask
 from medqa.compare.plan import ComparePlan
 from medqa.compare.probes import ProbeFile
 from medqa.data.recipe import Recipe
+from medqa.export.publish import Publish
 from medqa.model.budget import CHATGLM3_6B, GIB, peaks
 from medqa.model.tiny import TinyConfig
+from medqa.serve.guard import Guard
+from medqa.serve.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("chatglm3-6b", "tiny")
@@ -50,6 +53,7 @@ PARTS = {
     ),
     "accelerate": ("fsdp.yaml",),
     "deepspeed": ("zero2.json", "zero3.json"),
+    "guard": ("guard.yaml", "signs.json"),
 }
 ALL = sorted(
     p.relative_to(ROOT).as_posix()
@@ -103,6 +107,20 @@ DIFFERENT = TRAINING | {
         "output_dir",
     },
     "evaluate": {"model_name_or_path", "adapter_name_or_path", "exams", "batch_size", "output_dir"},
+    "serve": {
+        "model_name_or_path",
+        "adapter_name_or_path",
+        "name",
+        "max_new_tokens",
+        "max_prompt_tokens",
+        "max_prompt_characters",
+        "max_body_bytes",
+        "concurrency",
+        "queue",
+        "request_timeout",
+        "shutdown_timeout",
+    },
+    "publish": {"model"},
 }
 
 # What reads a file, by its name: one of our schemas, or LLaMA-Factory's arguments for a purpose.
@@ -111,6 +129,8 @@ READERS: dict[str, type[BaseModel] | str] = dict.fromkeys(TRAINING, "train") | {
     "chat": "infer",
     "compare": ComparePlan,
     "evaluate": EvaluatePlan,
+    "serve": Settings,
+    "publish": Publish,
     "make_tiny": TinyConfig,
 }
 
@@ -164,6 +184,8 @@ def test_a_part_loads(path: str) -> None:
         assert config.load(ROOT / path, [], ProbeFile)
     elif "/exams/" in path:
         assert config.load(ROOT / path, [], ExamTask)
+    elif path == "configs/guard/guard.yaml":
+        assert Guard.load(ROOT / path)
     else:
         assert json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
 
@@ -198,7 +220,7 @@ def test_numbers_are_numbers(path: str) -> None:
     """PyYAML reads 1e-4 as text; written 1.0e-4 it is a number to every reader."""
     values = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
     texts = [v for v in values.values() if isinstance(v, str)]
-    assert not [v for v in texts if re.fullmatch(r"[\d.]+(e-?\d+)?", v)]
+    assert not [v for v in texts if re.fullmatch(r"\d*\.?\d+(e-?\d+)?", v)]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -230,7 +252,7 @@ def test_the_head_is_true(path: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_folder_agrees_with_itself(recipe: str) -> None:
     sft = raw(recipe, "lora_sft")
-    for name in ("export", "chat", "compare", "evaluate"):
+    for name in ("export", "chat", "compare", "evaluate", "serve"):
         values = raw(recipe, name)
         assert values["adapter_name_or_path"] == sft["output_dir"], name
         assert values["model_name_or_path"] == sft["model_name_or_path"], name
@@ -241,6 +263,7 @@ def test_a_folder_agrees_with_itself(recipe: str) -> None:
     assert raw(recipe, "compare")["cutoff_len"] == sft["cutoff_len"]
     assert raw(recipe, "export")["export_dir"] != sft["model_name_or_path"]
     assert raw(recipe, "dpo")["model_name_or_path"] == raw(recipe, "export")["export_dir"]
+    assert raw(recipe, "publish")["model"] == raw(recipe, "export")["export_dir"]
 
 
 TRAINED = [(recipe, name) for recipe in RECIPES for name in TRAINING]
@@ -370,7 +393,7 @@ def test_the_webui_and_the_makefile_know_the_same_recipes() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^RECIPE \?= chatglm3-6b$", makefile, re.M)
     assert re.search(r"^METHOD \?= lora_sft$", makefile, re.M)
-    for name in ("$(METHOD)", "export", "compare", "evaluate", "chat"):
+    for name in ("$(METHOD)", "export", "compare", "evaluate", "publish", "serve"):
         assert f"configs/$(RECIPE)/{name}.yaml" in makefile
 
 

@@ -86,6 +86,15 @@ def test_the_merged_model_answers_as_the_adapter(project: Project, demo: str) ->
         assert said.strip() == row["tuned"]
 
 
+def test_the_model_card_has_the_figures_of_the_comparison(project: Project, demo: str) -> None:
+    card = (project.root / "models/tiny-med/README.md").read_text(encoding="utf-8")
+    verdict = project.json("outputs/compare/tiny/report.json")["verdict"]
+    assert verdict["en"] in card
+    assert verdict["zh"] in card
+    assert "| **合计 / all** |" in card, "the data set's counts"
+    assert "learning_rate: 0.003" in card
+
+
 def test_without_replay_it_forgets(project: Project, demo: str) -> None:
     """What the README says, by the README's commands."""
     readme = (project.root / "README.md").read_text(encoding="utf-8")

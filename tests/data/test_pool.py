@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -49,6 +51,34 @@ def test_each_process_begins_with_what_prepares_it(tmp_path: Path) -> None:
     with pool.local(2, partial(note, tmp_path)):
         pass  # they start although there is no item
     assert len(list(tmp_path.iterdir())) == 2
+
+
+STARTED = """
+import multiprocessing, os, sys, tempfile, threading, time
+from functools import partial
+from medqa.data import pool
+
+folder, threads = os.path.realpath(sys.argv[1]), int(sys.argv[2])
+done = threading.Event()
+for _ in range(threads):
+    threading.Thread(target=done.wait).start()
+held = os.open(folder, os.O_RDONLY)  # as a lock is
+with pool.local(2, partial(tempfile.mkdtemp, dir=folder)) as each:
+    workers = multiprocessing.active_children()
+    list(each(os.mkdir, [f"{folder}/{number}" for number in range(5)]))
+    while len(os.listdir(folder)) < 5 + 2:  # both workers are prepared
+        time.sleep(0.01)
+    files = [f"/proc/{w.pid}/fd/{n}" for w in workers for n in os.listdir(f"/proc/{w.pid}/fd")]
+    print({type(w).__name__ for w in workers}, folder in map(os.path.realpath, files))
+done.set()
+"""
+
+
+@pytest.mark.parametrize(("threads", "kind"), [(0, "ForkProcess"), (1, "SpawnProcess")])
+def test_a_process_with_threads_is_not_copied(tmp_path: Path, threads: int, kind: str) -> None:
+    command = [sys.executable, "-c", STARTED, str(tmp_path), str(threads)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert told.strip() == f"{{'{kind}'}} False"  # and none holds its parent's files
 
 
 def test_one_worker_is_this_process(tmp_path: Path) -> None:

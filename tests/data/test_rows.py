@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa.data import rows, words
-from medqa.data.clean import Cleaner
+from medqa.data.clean import Cleaner, Mended, Steps
 from medqa.data.rows import HUATUO, Keys, Limits, Record, Rejection, Row, Settings
 
 OFF = ()
@@ -155,11 +155,9 @@ def test_paraphrases_share_the_work_on_their_answer() -> None:
     class Counted(Cleaner):
         calls = 0
 
-        def answer(
-            self, text: str, woken: int | None = None
-        ) -> tuple[str, list[tuple[str, str, str]]]:
+        def answer_steps(self, text: str, woken: int | None = None) -> Steps[Mended]:
             self.calls += 1
-            return super().answer(text, woken)
+            return super().answer_steps(text, woken)
 
     cleaner = Counted(SETTINGS.rules, False)
     row = Row("s", 1, {"questions": [["感冒？", "伤风？", "着凉？"]], "answers": ["喝水"]})

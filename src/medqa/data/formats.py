@@ -5,8 +5,10 @@
 on, or its place in the array or table, from 1.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ BATCH_ROWS = 5_000
 LINK = b'["http'  # what every row holds that `links` can take
 SAMPLE_BYTES = 1 << 14
 LINES = (".jsonl", ".txt")  # in which every line is a row
+# A named tuple of a row of `zip`, in half the time that calling its class takes.
+_new_row: Callable[[Iterable[Any]], Row] = partial(tuple.__new__, Row)
 MARK = b"\xef\xbb\xbf"  # the byte order mark of Windows editors
 
 
@@ -199,6 +203,16 @@ def json_row(source: str, number: int, line: bytes) -> Row | None:
     except orjson.JSONDecodeError:
         problem = MALFORMED_JSON if is_utf8(line) else NOT_UTF8
         return Row(source, number, None, line, problem)
+
+
+def json_rows(source: str, first: int, lines: Sequence[bytes]) -> list[Row]:
+    """Returns `json_row` of each of many lines, the first of which has the number `first`."""
+    try:
+        values = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        each = (json_row(source, number, line) for number, line in enumerate(lines, first))
+        return [row for row in each if row is not None]
+    return list(map(_new_row, zip(repeat(source), count(first), values, lines, repeat(None))))
 
 
 def is_utf8(text: bytes) -> bool:

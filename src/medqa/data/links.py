@@ -85,11 +85,14 @@ class _Shape:
             return None
         if not stands(_CLOSING + self.opening, last[:-1]) or last[-1] != len(block) - len(_CLOSING):
             return None
-        if not stands(self.middle + b"http", before):
-            return None
-        scheme = behind + len('"http')
-        scheme += chars[scheme] == ord("s")
-        if not stands(b"://", scheme):
+        if stands(self.middle + b"https://", before):
+            scheme = behind + len('"https')
+        elif stands(self.middle + b"http", before):
+            scheme = behind + len('"http')
+            scheme += chars[scheme] == ord("s")
+            if not stands(b"://", scheme):
+                return None
+        else:
             return None
         question, link = before - starts - len(self.opening), last - scheme - len("://")
         if question.max() > _QUESTION_BYTES or link.min() < 1 or link.max() > _LINK_BYTES:
@@ -137,27 +140,31 @@ class Sieve:
         """Says whether rows of these schemas may be link rows as this class knows them."""
         return (schemas[0].question, schemas[0].answer) == _NAMES
 
-    def sift(self, block: bytes, number: int) -> list[bytes | memoryview | tuple[int, bytes]]:
-        """Returns in order: lines of the list of rejects, and number and bytes of other lines.
+    def sift(self, block: bytes, number: int) -> list[bytes | memoryview | tuple[int, list[bytes]]]:
+        """Returns in order: lines of the list of rejects, and other lines with their first number.
 
         Args:
             block: Whole lines.
             number: Of the first of them.
         """
-        found: list[bytes | memoryview | tuple[int, bytes]] = []
+        found: list[bytes | memoryview | tuple[int, list[bytes]]] = []
         for lines, starts in _stretches(block):
             if starts is not None:
                 found += self._lines(lines, starts, number)
                 number += len(starts)
                 self.taken += len(starts)
                 continue
-            searched = link_share(lines) >= _WORTH_A_LOOK
-            for line in split(lines):
-                if searched and _is_link_row(line):
+            others = split(lines)
+            if link_share(lines) < _WORTH_A_LOOK:
+                found.append((number, others))
+                number += len(others)
+                continue
+            for line in others:
+                if _is_link_row(line):
                     found.append(self._line(line, number))
                     self.taken += 1
                 else:
-                    found.append((number, line))
+                    found.append((number, [line]))
                 number += 1
         self.number = number
         return found

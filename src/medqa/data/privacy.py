@@ -127,7 +127,10 @@ def _finders(text: str) -> list[Callable[[str], Iterator[Span]]]:
         finders.append(_emails)
     shadow = text.encode("ascii", "replace").translate(_SHADOW)
     if b"0000" in shadow and _RUN.search(text):
-        finders += [_id_cards, _bank_cards, _qq, _wechat, _phones]
+        finders += [_id_cards, _bank_cards]
+        finders += [_qq] if _QQ_HINT.search(text) else []
+        finders += [_wechat] if _WECHAT_HINT.search(text) else []
+        finders.append(_phones)
     elif (
         ("信" in text and _XIN.search(text))
         or ("微" in text and _WEI.search(text))
@@ -190,7 +193,7 @@ def _emails(text: str) -> Iterator[Span]:
 
 
 _ID_CARD = re.compile(
-    r"(?<![0-9A-Za-z.])[1-8][0-9]{5}(?:[ -]?[0-9]){9}"
+    r"[1-8](?<![0-9A-Za-z.].)[0-9]{5}(?:[ -]?[0-9]){9}"
     r"(?:(?:[ -]?[0-9]){2}[ -]?[0-9Xx])?(?![0-9A-Za-z])"
 )
 _ID_WORD = re.compile(r"身份证(?!\])[件号码是为:：\s(（]{0,8}$")
@@ -223,7 +226,7 @@ def _is_id_card(number: str) -> bool:
     return known and 1900 <= born.year < 2100 and number[-1] == ric.calc_check_digit(number)
 
 
-_BANK_CARD = re.compile(r"(?<![0-9A-Za-z.])[3-69][0-9]{3}(?:[ -]?[0-9]){12,15}(?![0-9A-Za-z])")
+_BANK_CARD = re.compile(r"[3-69](?<![0-9A-Za-z.].)[0-9]{3}(?:[ -]?[0-9]){12,15}(?![0-9A-Za-z])")
 _BANK_WORD = re.compile(
     r"(?:银行卡?|信用卡|储蓄卡|借记卡|工资卡|[账帐][号户]|开户行?|[工农中建交招][商]?行"
     r"|支付宝|卡号|汇款|打款|转[账帐])(?!\])[^0-9，。！？；\n]{0,8}$"
@@ -284,6 +287,11 @@ _NO_ID = frozenset(["wechat", "weixin", "android", "iphone", "windows", "undefin
 _NEXT = re.compile(r"(?:\s?[、/,，;；或和]\s?|\s)(?P<id>[1-9][0-9]{4,10})(?![0-9])")
 
 
+# What each of these words holds one of.
+_QQ_HINT = re.compile("[Qq扣抠蔻秋球鹅]")
+_WECHAT_HINT = re.compile("[微薇威维徽vVwW]")
+
+
 def _qq(text: str) -> Iterator[Span]:
     for pattern in (_QQ, _QQ_BEFORE):
         for found in pattern.finditer(text):
@@ -331,6 +339,7 @@ _PHONE = re.compile(
     rf"|(?P<spaced>1(?:[- ]{{0,2}}[0-9]){{10}})(?![0-9])"
     rf"|(?P<local>[2-9][0-9]{{2,3}}[- —–]?[0-9]{{4}}(?![0-9])){_EXTENSION})"
 )
+_PHONE_FIRST = re.compile(r"[0-9(（+]")
 _LOCAL = re.compile(
     rf"(?:\s?[、/,，;；或和]\s?|\s)(?P<local>[2-9][0-9]{{2,3}}-?[0-9]{{4}}(?![0-9])){_EXTENSION}"
 )
@@ -338,7 +347,12 @@ _LOCAL = re.compile(
 
 def _phones(text: str) -> Iterator[Span]:
     at = 0
-    while found := _PHONE.search(text, at):
+    # A set of characters is passed over ten times as quickly as so many alternatives.
+    while begun := _PHONE_FIRST.search(text, at):
+        found = _PHONE.match(text, begun.start())
+        if not found:
+            at = begun.end()
+            continue
         start, end = found.span()
         called = _behind(_CALL, text, start)
         labelled = not called and _behind(_LABEL, text, start)

@@ -15,7 +15,7 @@ from medqa.data.split import rank
 from medqa.data.triggers import ALL
 
 if TYPE_CHECKING:  # a data YAML is checked without it
-    from medqa.data.clean import Change, Cleaner
+    from medqa.data.clean import Change, Cleaner, Mended, Steps
 
 # What the rows of a data set are: questions with answers, questions with a better and a worse
 # answer, or running text. `medqa.data.kinds` has the other two.
@@ -370,7 +370,7 @@ def _answer(answer: Any, settings: Settings, cleaner: "Cleaner") -> str | Answer
     """Returns the cleaned answer, or the reason against it."""
     if not isinstance(answer, str | None):
         return WRONG_TYPE
-    mended = mended_answer(answer or "", settings, cleaner)
+    mended = cleaner.alone(answer_steps(answer or "", settings, cleaner))
     if isinstance(mended, str):
         return mended
     text, changes = mended
@@ -382,7 +382,7 @@ def _question(question: Any, settings: Settings, cleaner: "Cleaner") -> str | Qu
     """Returns the cleaned question, or the reason against it."""
     if not isinstance(question, str | None):
         return WRONG_TYPE
-    mended = mended_question(question or "", settings, cleaner)
+    mended = cleaner.alone(question_steps(question or "", settings, cleaner))
     if isinstance(mended, str):
         return mended
     text, changes = mended
@@ -392,9 +392,9 @@ def _question(question: Any, settings: Settings, cleaner: "Cleaner") -> str | Qu
     return Question(text, key, xxh3_64_intdigest(key.encode()), changes, ALL)
 
 
-def mended_answer(
+def answer_steps(
     answer: str, settings: Settings, cleaner: "Cleaner", woken: int | None = None
-) -> "str | tuple[str, list[Change]]":
+) -> "Steps[str | Mended]":
     """Returns the mended answer and what changed it, or the reason against it."""
     # First of all, so that `links` need not look at what else is wrong with such a row.
     if cleaner.refuses_link(answer):
@@ -402,18 +402,18 @@ def mended_answer(
     most = settings.limits.max_answer
     if len(answer) > HOPELESS * most:
         return ANSWER_TOO_LONG
-    mended = cleaner.answer(answer, woken)
+    mended = yield from cleaner.answer_steps(answer, woken)
     return ANSWER_TOO_LONG if len(mended[0]) > most else mended
 
 
-def mended_question(
+def question_steps(
     question: str, settings: Settings, cleaner: "Cleaner", woken: int | None = None
-) -> "str | tuple[str, list[Change]]":
+) -> "Steps[str | Mended]":
     """Returns the mended question and what changed it, or the reason against it."""
     most = settings.limits.max_question
     if len(question) > HOPELESS * most:
         return QUESTION_TOO_LONG
-    mended = cleaner.question(question, woken)
+    mended = yield from cleaner.question_steps(question, woken)
     return QUESTION_TOO_LONG if len(mended[0]) > most else mended
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import accumulate
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from uuid import uuid4
@@ -18,7 +18,7 @@ from xxhash import xxh3_64
 from medqa.data import privacy
 from medqa.data.bulk import convert_all
 from medqa.data.clean import Cleaner
-from medqa.data.formats import Stretch, blocks, ending, json_row, read
+from medqa.data.formats import Stretch, blocks, ending, json_rows, read
 from medqa.data.kinds import convert
 from medqa.data.links import Sieve
 from medqa.data.rows import LINE_TOO_LONG, URL_ANSWER, Kind, Record, Rejection, Row, Settings
@@ -36,6 +36,7 @@ BUFFER_BYTES = 1 << 18
 PARTIAL = ".partial"
 
 Lines = bytes | memoryview  # of the list of rejects
+Piece = tuple[list[Row] | Lines, int]  # and how many bytes of the file it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ def work(shard: Shard) -> None:
         OSError: No space is left.
     """
     with whole(shard.table, False) as table, whole(shard.rejects, False) as rejects:
-        books = _convert(shard, table, rejects)
+        written = _Hashed(table), _Hashed(rejects)
+        books = _convert(shard, *written)
         sizes = [table.tell(), rejects.tell()]
     facts = {
         "name": shard.stretch.name,
@@ -131,36 +133,39 @@ def work(shard: Shard) -> None:
         "reasons": books.reasons,
         "rules": books.rules,
         "sizes": sizes,
-        "digests": [_digest(shard.table), _digest(shard.rejects)],
+        "digests": [out.digest.intdigest() for out in written],
     }
     with whole(shard.books, False) as out:
         out.write(orjson.dumps(facts))
 
 
-def _convert(shard: Shard, table: BinaryIO, rejects: BinaryIO) -> _Books:
+def _convert(shard: Shard, table: "_Hashed", rejects: "_Hashed") -> _Books:
     stretch, settings = shard.stretch, shard.settings
     books, cleaner = _Books(), Cleaner(settings.rules, settings.privacy)
     sieve = None
     if stretch.format == ".jsonl" and URL_ANSWER in settings.rules and Sieve.fits(stretch.schemas):
         sieve = Sieve(stretch.source)
     with _Table(table, settings.kind) as records:
-        for batch in _batches(_sifted(stretch, sieve) if sieve else read(stretch)):
-            found = iter(_converted([r for r in batch if isinstance(r, Row)], shard, cleaner))
-            for row in batch:
-                if not isinstance(row, Row):
-                    rejects.write(row)
+        for batch in _batches(_sifted(stretch, sieve) if sieve else _read(stretch)):
+            rows = [row for piece in batch if isinstance(piece, list) for row in piece]
+            found = iter(_converted(rows, shard, cleaner) if rows else [])
+            for piece in batch:
+                if not isinstance(piece, list):
+                    rejects.write(piece)
                     continue
-                outcomes = next(found)
-                books.rows += 1
+                outcomes = list(chain.from_iterable(islice(found, len(piece))))
+                books.rows += len(piece)
                 books.pairs += len(outcomes)
-                for outcome in outcomes:
-                    if isinstance(outcome, Record):
-                        records.append(outcome)
-                        if outcome.changes:
-                            books.change(outcome, settings.privacy)
-                    else:
-                        books.reasons[outcome.reason] += 1
-                        rejects.write(_line(outcome, settings.privacy))
+                kept = [outcome for outcome in outcomes if isinstance(outcome, Record)]
+                records.extend(kept)
+                for record in kept:
+                    if record.changes:
+                        books.change(record, settings.privacy)
+                if len(kept) < len(outcomes):
+                    for outcome in outcomes:
+                        if isinstance(outcome, Rejection):
+                            books.reasons[outcome.reason] += 1
+                            rejects.write(_line(outcome, settings.privacy))
         books.kept = records.count
     if sieve and sieve.taken:
         books.rows += sieve.taken
@@ -194,13 +199,13 @@ def _converted(batch: list[Row], shard: Shard, cleaner: Cleaner) -> list[list[Re
         ) from culprit
 
 
-def _batches(rows: Iterable[Row | Lines]) -> Iterator[list[Row | Lines]]:
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[list[Row] | Lines]]:
     """Yields rows, and lines that are finished, in their order, as many as are worth their work."""
-    batch: list[Row | Lines] = []
+    batch: list[list[Row] | Lines] = []
     size = 0
-    for row in rows:
-        batch.append(row)
-        size += len(row) if not isinstance(row, Row) else len(row.text or b"") or ROW_BYTES
+    for piece, length in pieces:
+        batch.append(piece)
+        size += length
         if size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -208,24 +213,29 @@ def _batches(rows: Iterable[Row | Lines]) -> Iterator[list[Row | Lines]]:
         yield batch
 
 
-def _sifted(stretch: Stretch, sieve: Sieve) -> Iterator[Row | Lines]:
+def _read(stretch: Stretch) -> Iterator[Piece]:
+    """Yields the rows of a stretch."""
+    for row in read(stretch):
+        yield [row], len(row.text or b"") or ROW_BYTES
+
+
+def _sifted(stretch: Stretch, sieve: Sieve) -> Iterator[Piece]:
     """Yields the rows of JSON lines, but lines of the list of rejects for those the sieve takes."""
     number = stretch.first
     for block, complete in blocks(stretch):
         if not complete:
-            yield Row(stretch.source, number, None, block, LINE_TOO_LONG)
+            yield [Row(stretch.source, number, None, block, LINE_TOO_LONG)], len(block)
             number += 1
             continue
         # All link rows of a block before all others: code that runs long stays in the cache.
         for piece in sieve.sift(block, number):
             if isinstance(piece, tuple):
-                row = json_row(stretch.source, *piece)
-                if row is not None:
-                    yield row
+                yield json_rows(stretch.source, *piece), sum(map(len, piece[1]))
             else:
-                yield piece
+                yield piece, len(piece)
         number = sieve.number
-    yield from ending(stretch)
+    for row in ending(stretch):
+        yield [row], ROW_BYTES
 
 
 def _line(rejection: Rejection, masked: bool) -> bytes:
@@ -248,7 +258,7 @@ def _line(rejection: Rejection, masked: bool) -> bytes:
 class _Table:
     """A Parquet table that grows by batches; equal records give equal bytes."""
 
-    def __init__(self, out: BinaryIO, kind: Kind) -> None:
+    def __init__(self, out: "_Hashed", kind: Kind) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -270,11 +280,11 @@ class _Table:
                 *(more if kind == "preference" else []),
             ]
         )
-        # The table is read once, soon: time counts more than size.
+        # The table is read once, soon: time counts more than size, and Chinese text shrinks little.
         self._writer = pq.ParquetWriter(
             out,
             self._schema,
-            compression="lz4",
+            compression="none",
             use_dictionary=["source", "department"],
             write_statistics=False,
         )
@@ -289,11 +299,11 @@ class _Table:
         else:  # else it would close itself, and say so, when its file has long been closed
             self._writer.is_open = False
 
-    def append(self, record: Record) -> None:
-        """Adds a record."""
-        self._records.append(record)
-        self.count += 1
-        if len(self._records) == BATCH_RECORDS:
+    def extend(self, records: list[Record]) -> None:
+        """Adds records."""
+        self._records += records
+        self.count += len(records)
+        if len(self._records) >= BATCH_RECORDS:
             self._flush()
 
     def _flush(self) -> None:
@@ -346,6 +356,25 @@ def whole(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class _Hashed:
+    """A file that is hashed as it is written; to read it again took a fiftieth of all the time.
+
+    It has what `pyarrow` asks of a file.
+    """
+
+    closed = False
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self.digest = xxh3_64()
+        self.tell, self.flush = out.tell, out.flush
+
+    def write(self, data: Lines) -> int:
+        """Writes and hashes."""
+        self.digest.update(data)
+        return self._out.write(data)
 
 
 def _digest(path: Path) -> int:

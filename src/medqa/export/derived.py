@@ -1,11 +1,32 @@
-"""What goes along with a model that is made of an exported one: its licences and its model card."""
+"""What goes along with a model that is made of another: tokenizer, licences, model card."""
 
 import re
 import shutil
 from pathlib import Path
 
+_TEXTS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
 _LICENCES = re.compile(r"(MODEL_LICENSE|LICENSE|NOTICE).*")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+
+
+def take_texts(source: Path, staging: Path) -> None:
+    """Puts tokenizer, chat template and generation settings of `source` in place of `staging`'s.
+
+    Libraries that save a model change the list of special tokens and may change the settings;
+    merging and quantising change neither.
+    """
+    for name in _TEXTS:
+        (staging / name).unlink(missing_ok=True)
+        if (source / name).is_file():
+            shutil.copyfile(source / name, staging / name)
 
 
 def accompany(source: Path, staging: Path, *, zh: str, en: str) -> None:

@@ -16,24 +16,13 @@ from pathlib import Path
 from medqa import provenance
 from medqa.errors import CheckFailedError, CheckpointError, StepError
 from medqa.export import card
+from medqa.export.derived import take_texts
 from medqa.export.job import Job, read, require_adapter, require_base
 from medqa.export.modelfile import modelfile
 from medqa.export.record import RECORD as RECORD
 from medqa.export.record import digests, verify
 from medqa.files import atomic_folder, require_empty
 from medqa.paths import resolve, shown
-
-_TEXTS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
-"""Taken from the base as they are: LLaMA-Factory changes the list of special tokens and may change
-the generation settings, and merging changes neither."""
 
 LICENCE_FILE = "MODEL_LICENSE"
 
@@ -157,10 +146,7 @@ def _merge(job: Job, staging: Path) -> None:
 
 
 def _finish(job: Job, staging: Path) -> None:
-    for name in _TEXTS:
-        (staging / name).unlink(missing_ok=True)
-        if (job.base / name).is_file():
-            shutil.copyfile(job.base / name, staging / name)
+    take_texts(job.base, staging)
     config = json.loads((staging / "config.json").read_text(encoding="utf-8"))
     if "auto_map" in config or list(staging.glob("*.py")):
         raise CheckFailedError("the merged model carries code of its own; nothing was written")

@@ -8,7 +8,6 @@ import gc
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medqa import provenance
 from medqa.errors import CheckFailedError, ConfigError
 from medqa.export import battery
-from medqa.export.derived import accompany
+from medqa.export.derived import accompany, take_texts
 from medqa.files import atomic_folder, require_empty, sha256
 from medqa.paths import shown
 
@@ -38,16 +37,6 @@ LEAST_AGREEMENT: Mapping[Bits, float] = {8: 0.9, 4: 0.7}
 The trained tiny model: differences 0.016 and 0.09, agreement 100 %. Whether a model answers medical
 questions worse is for ``make compare`` to say, not for these few prompts.
 """
-
-_TAKEN = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 
 
 @dataclass(frozen=True)
@@ -219,9 +208,7 @@ def _logits(model: Any, answers: "Sequence[tuple[torch.Tensor, int]]") -> "torch
 
 
 def _finish(source: Path, staging: Path, bits: Bits, found: Cost) -> None:
-    for name in _TAKEN:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, staging / name)
+    take_texts(source, staging)
     accompany(
         source,
         staging,

@@ -153,8 +153,8 @@ _FETCHING: dict[Hub, Callable[[Repository, str, list[RemoteFile], Path], None]] 
 def explained(error: Exception, repository: Repository) -> DownloadError:
     """Returns one line with the cure for whatever a hub's library raised."""
     what = f"{repository.kind} {repository.id} on {repository.hub}"
-    chain = list(_causes(error))
-    status = next((s for s in map(_status, chain) if s), None)
+    chain = list(causes(error))
+    status = next((s for s in map(status_of, chain) if s), None)
     if any(isinstance(e, OSError) and e.errno in _DISK_FULL for e in chain):
         cause = "the disk is full"
         cure = "free some space, then run this again, it goes on where it stopped"
@@ -187,16 +187,17 @@ def foreign(error: Exception) -> bool:
     return isinstance(error, OSError) or package in _LIBRARIES
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yields an error, those of single files inside it, and what caused it."""
     yield error
     for inner in getattr(error, "failed_files", {}).values():
-        yield from _causes(inner)
+        yield from causes(inner)
     if error.__cause__ is not None:
-        yield from _causes(error.__cause__)
+        yield from causes(error.__cause__)
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """Returns the HTTP status that a hub's library holds in an error."""
     status = getattr(error, "status_code", None)
     if status is None:
         status = getattr(getattr(error, "response", None), "status_code", None)

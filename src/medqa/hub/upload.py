@@ -9,7 +9,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from medqa.errors import ConfigError, StepError, TargetError
 from medqa.files import sha256
 from medqa.hub.catalogue import Hub
-from medqa.hub.transfer import foreign
+from medqa.hub.transfer import causes, foreign, status_of
 from medqa.paths import shown
 
 TOKENS: Mapping[Hub, str] = {"huggingface": "HF_TOKEN", "modelscope": "MODELSCOPE_API_TOKEN"}
@@ -277,8 +277,8 @@ _SENDING: Mapping[Hub, Callable[[Repository, Path, Sequence[str]], None]] = {
 
 def _explained(error: Exception, target: Repository) -> StepError:
     """Returns one line with the cure for whatever a hub's library raised."""
-    chain = list(_causes(error))
-    status = next((s for s in map(_status, chain) if s), None)
+    chain = list(causes(error))
+    status = next((s for s in map(status_of, chain) if s), None)
     if any(type(e).__name__ == "OfflineModeIsEnabled" for e in chain):
         cause, cure = "HF_HUB_OFFLINE forbids it", "unset HF_HUB_OFFLINE"
     elif isinstance(error, ValueError) and not status:  # what the library thinks of the name
@@ -304,16 +304,3 @@ def _explained(error: Exception, target: Repository) -> StepError:
 def _said(error: BaseException, target: Repository) -> str:
     """Returns the first line of a message, in which a token would not be shown."""
     return str(error).replace(target.token, "[token]").partition("\n")[0][:200]
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    yield error
-    if error.__cause__ is not None:
-        yield from _causes(error.__cause__)
-
-
-def _status(error: BaseException) -> int | None:
-    status = getattr(error, "status_code", None)
-    if status is None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
