@@ -1,8 +1,8 @@
 """What stands before and after an answer: an emergency notice, a word on doses, a disclaimer.
 
 The guard reads what people ask, never what the model answers. It knows words and rules
-(``configs/guard/guard.yaml``) and is no diagnosis: it is to say 120 once too often rather than once too
-little, and still to be silent on ordinary questions, or nobody would heed it.
+(``configs/guard/guard.yaml``) and is no diagnosis: it is to say 120 once too often rather than once
+too little, and still to be silent on ordinary questions, or nobody would heed it.
 
 Which messages count:
 
