@@ -235,12 +235,12 @@ def test_no_process_outlives_the_launcher(project: Path, tmp_path: Path, name: s
     )
     family = [psutil.Process(process.pid)]
     try:
-        wait_until(lambda: (output / "trainer_log.jsonl").is_file() and losses(output), 120)
+        wait_until(lambda: (output / "trainer_log.jsonl").is_file() and losses(output), 300)
         family += family[0].children(recursive=True)
         assert len(family) >= 3  # torchrun and its two workers
         process.send_signal(signal.Signals[name])
-        process.wait(60)
-        assert not psutil.wait_procs(family, timeout=20)[1]
+        process.wait(120)
+        assert not psutil.wait_procs(family, timeout=60)[1]
     finally:
         for one_of_them in family:
             with suppress(psutil.NoSuchProcess):
