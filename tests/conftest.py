@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.project import Project
 
@@ -17,19 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that take long first, so that no worker is left alone with one at the end.
-
-    One worker makes the demo; the others come to what looks at it when it is there.
-    """
-
-    def order(item: pytest.Item) -> int:
-        if item.path.name == "test_demo.py":
-            return 0
-        return 3 if item.path not in slow else 2 if item.path in demo else 1
-
+    """Puts the files that take long first, so that no worker is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    demo = {item.path for item in items if "demo_project" in getattr(item, "fixturenames", ())}
-    items.sort(key=order)
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -61,17 +50,6 @@ def demo_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 @pytest.fixture(scope="session")
-def demo(demo_project: Project, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What ``make demo`` prints. Made once; of several workers each has a copy of what it made."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return demo_project.make("demo")
-    shared = tmp_path_factory.getbasetemp().parent / "demo"
-    printed = shared / "printed"
-    with FileLock(f"{shared}.lock"):
-        if not printed.is_file():
-            text = demo_project.make("demo")
-            shutil.copytree(demo_project.root, shared, symlinks=True, dirs_exist_ok=True)
-            printed.write_text(text, encoding="utf-8")
-            return text
-    shutil.copytree(shared, demo_project.root, symlinks=True, dirs_exist_ok=True)
-    return printed.read_text(encoding="utf-8")
+def demo(demo_project: Project) -> str:
+    """What ``make demo`` prints."""
+    return demo_project.make("demo")
