@@ -5,7 +5,7 @@
     python scripts/bench/data.py --full --folder /big/disk
 
 Everything is measured on the corpus of huatuo_shape.py, by 2 processes, on files that the page
-cache holds; runs that are compared take turns, and the median of three is printed.
+cache holds; runs that are compared take turns, and the median of five is printed.
 
     rows     from the raw files to cleaned, checked, hashed records on disk, beside: every line
              parsed with orjson and forgotten (the floor); and datasets.load_dataset and .map with
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 PARTS = ("rows", "convert", "cluster")
 WORKERS = 2
-REPEATS = 3
+REPEATS = 5
 BLOCK = 8 << 20
 FULL_DISK = 20e9
 QUESTIONS = 860_000

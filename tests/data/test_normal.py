@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa.data import normal
+from medqa.data.clean import AFTER, HARD
 from medqa.data.normal import canonical, keys_of, normalise
 from medqa.data.triggers import joined
 
@@ -132,4 +133,6 @@ def test_canonical_is_empty_only_where_the_key_is(text: str) -> None:
     )
 )
 def test_keys_of_many_texts_are_those_of_each(texts: list[str]) -> None:
-    assert keys_of(texts, joined(texts)) == [normalise(text).encode() for text in texts]
+    together = joined(texts)
+    hard = [bits & HARD for bits in AFTER.of_all(together)]
+    assert keys_of(texts, together, hard) == [normalise(text).encode() for text in texts]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from medqa.data.clean import AFTER, ANSWERED, ASKED, BEFORE, Change, Cleaner, Mended, Steps
+from medqa.data.clean import AFTER, ANSWERED, ASKED, BEFORE, HARD, Change, Cleaner, Mended, Steps
 from medqa.data.kinds import WAYS, Pairs
 from medqa.data.normal import canonical_of, keys_of
 from medqa.data.rows import (
@@ -194,7 +194,9 @@ def _mended(
         else:
             texts[place], changes[place] = found
     together = joined(texts)
-    return _Texts(texts, changes, refused, keys_of(texts, together), AFTER.of_all(together))
+    woken = AFTER.of_all(together)
+    keys = keys_of(texts, together, [bits & HARD for bits in woken])
+    return _Texts(texts, changes, refused, keys, woken)
 
 
 _NOTHING: list[Change] = []  # what changed all texts that nothing changed

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from inspect import getdoc
 from typing import TypeVar
 
-from medqa.data import courtesies, drop, mend, privacy
+from medqa.data import courtesies, drop, mend, normal, privacy
 from medqa.data.triggers import ALL, WOKEN_BY, Triggers, joined
 
 Result = TypeVar("Result")
@@ -75,10 +75,15 @@ def _of(rules: Iterable[Mender | Objector]) -> dict[str, tuple[str, ...]]:
 BEFORE = Triggers(
     _of(CHARACTERS), _of(_POLITE), {_PRIVACY: privacy.TRIGGERS}, _of([drop.url_answer])
 )
-AFTER = Triggers(_of(rule for rule in OBJECTIONS if rule.__name__ in WOKEN_BY))
-# Of `AFTER`, what is sought in a question and what in an answer.
+# Sought together with what wakes the objections, as a third look would cost as much as the others.
+_HARD = "hard key"
+AFTER = Triggers(
+    _of(rule for rule in OBJECTIONS if rule.__name__ in WOKEN_BY), {_HARD: normal.HARD}
+)
+# Of `AFTER`, what is sought in a question, what in an answer, and what for the key of either.
 ASKED = AFTER.bits[drop.off_topic.__name__]
-ANSWERED = sum(AFTER.bits.values()) - ASKED
+HARD = AFTER.bits[_HARD]
+ANSWERED = sum(AFTER.bits.values()) - ASKED - HARD
 _LINK = BEFORE.bits[drop.url_answer.__name__]
 _CHARACTERS = sum(BEFORE.bits[rule.__name__] for rule in CHARACTERS)
 

@@ -8,7 +8,9 @@ on, or its place in the array or table, from 1.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BufferedReader
 from itertools import count, repeat
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -101,19 +103,23 @@ def divide(whole: Stretch, size: int) -> list[Stretch]:
         first = parts[-1].first + parts[-1].rows if parts else whole.first
         parts.append(replace(whole, start=start, end=end, first=first, rows=rows, weight=weight))
 
+    # Memory of its own for all blocks: taking it anew for each costs three times the counting, and
+    # so does reading to a place 16 bytes into a page, where a `bytearray` of that size lies.
+    block, marks = mmap(-1, BLOCK_BYTES), np.empty(BLOCK_BYTES, bool)
+    chars = np.frombuffer(block, np.uint8)
     with _opened(whole) as file:
-        while block := file.read(BLOCK_BYTES):
-            found = np.frombuffer(block, np.uint8) == mark
-            cut = block.rfind(b"\n") + 1
-            links = link_share(block) > 0.9
-            weight += len(block) // LINK_SIZE if links else len(block)
+        while length := file.readinto(block):
+            found = np.equal(chars[:length], mark, out=marks[:length])
+            cut = block.rfind(b"\n", 0, length) + 1
+            links = link_share(block[: min(length, SAMPLE_BYTES)]) > 0.9
+            weight += length // LINK_SIZE if links else length
             if whole.format in LINES and cut and weight >= size:
                 before = int(np.count_nonzero(found[:cut]))
                 rows += before
                 end_at(place + cut)
                 start, rows, weight = place + cut, -before, 0
             rows += int(np.count_nonzero(found))
-            place, last = place + len(block), block[-1:]
+            place, last = place + length, block[length - 1 : length]
     if start < place or not parts:
         rows += whole.format == ".json" or last != b"\n"
         end_at(place)
@@ -256,7 +262,7 @@ def columns(stretch: Stretch, header: Sequence[str]) -> list[str]:
     raise DataError(f"{stretch.name} has no column {', '.join(absent)} (found: {names})")
 
 
-def _opened(stretch: Stretch) -> Any:
+def _opened(stretch: Stretch) -> BufferedReader:
     try:
         return stretch.file.open("rb")
     except OSError as error:

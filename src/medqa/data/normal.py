@@ -6,11 +6,11 @@ clusters only, and takes courtesies and filler words away as well.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from medqa.data.triggers import EDGE, Joined, Triggers
+from medqa.data.triggers import EDGE, Joined
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,35 +65,36 @@ def canonical_of(key: str) -> str:
     return bare or key
 
 
-def keys_of(texts: Sequence[str], together: Joined) -> list[bytes]:
+def keys_of(texts: Sequence[str], together: Joined, hard: Iterable[int]) -> list[bytes]:
     """Returns `normalise` of each text, in UTF-8.
 
     Args:
         texts: At least one.
         together: The same, joined.
+        hard: For each whether it holds one of `HARD`, which takes longer.
     """
-    kept, small = _tables()
     # The first edge parts nothing; the others part the texts again.
-    places = together.places[1:]
-    chars = small.take(places, mode="clip").compress(kept.take(places, mode="clip"))
-    folded = chars.tobytes().decode("utf-16-le", "surrogatepass")
+    small = _small().take(together.places[1:], mode="clip")
+    folded = small.compress(small != _GONE).tobytes().decode("utf-16-le", "surrogatepass")
     keys = folded.encode("utf-8", "surrogatepass").split(EDGE.encode())
-    for place, hard in enumerate(_HARD.of_all(together)):
-        if hard:
+    for place, found in enumerate(hard):
+        if found:
             keys[place] = normalise(texts[place]).encode()
     return keys[: len(texts)]
 
 
+_GONE = 0xFFFF  # is no character, and as such one of `HARD`
+
+
 @cache
-def _tables() -> "tuple[NDArray[np.bool_], NDArray[np.uint16]]":
-    """Character to whether it is no mark, and to its small letter; of a text without `_HARD`."""
+def _small() -> "NDArray[np.uint16]":
+    """Character to its small letter, or to `_GONE` where it is a mark; of a text without `HARD`."""
     import numpy as np
 
-    kept = np.ones(1 << 16, bool)
-    kept[list(map(ord, _MARKS))] = False
     small = np.arange(1 << 16).astype("<u2")
     small[ord("A") : ord("Z") + 1] += ord("a") - ord("A")
-    return kept, small
+    small[list(map(ord, _MARKS))] = _GONE
+    return small
 
 
 def _without_marks(text: str) -> str:
@@ -156,18 +157,14 @@ _SIMPLE = re.compile(
     rf"(?:(?<![0-9%])|(?![{_MARKS}]++[0-9])))*+"
 )
 _CAPITAL = re.compile("[A-Z]")
-# What a text that `_SIMPLE` does not know holds one of; so may a few that it knows.
+# Triggers: a text that `_SIMPLE` does not know holds one of them; so may a few that it knows.
 _OTHER = f"[^\u4e00-\u9fff{_MARKS}0-9A-Za-z%./-]"
-_HARD = Triggers(
-    {
-        "hard": (
-            _OTHER,
-            *("[^0-9]%", "%[.%/-]"),
-            *("[^0-9][.-]", "[.-][^0-9]"),
-            *("[^0-9A-Za-z]/", "/[^0-9A-Za-z]"),
-            f"[0-9%][{_MARKS}][{_MARKS}0-9]",
-        )
-    }
+HARD = (
+    _OTHER,
+    *("[^0-9]%", "%[.%/-]"),
+    *("[^0-9][.-]", "[.-][^0-9]"),
+    *("[^0-9A-Za-z]/", "/[^0-9A-Za-z]"),
+    f"[0-9%][{_MARKS}][{_MARKS}0-9]",
 )
 _NOT_HAN = re.compile(r"([^\u4e00-\u9fff]+)")
 _MIDDLE, _START, _END = _Runs("一", "一"), _Runs("", "一"), _Runs("一", "")

@@ -302,11 +302,13 @@ class Triggers:
             others = [(r, t, e) for r, t, e in group if _anchor(e) is None and t[0] != EDGE]
             if others:
                 # One set to pass over all else quickly; which of the triggers it is comes behind.
-                firsts = "".join(elements[0].chars for *_, elements in others)
-                rests = "|".join(f"(?<={e[0].pattern}){_pattern(e[1:])}" for *_, e in others)
-                pattern = f"[{re.escape(firsts)}](?:{rests})"
+                begun = [elements for *_, elements in others if not elements[0].none]
+                firsts = "".join(elements[0].chars for elements in begun)
+                rests = "|".join(f"(?<={e[0].pattern}){_pattern(e[1:])}" for e in begun)
+                patterns = [f"[{re.escape(firsts)}](?:{rests})"] if begun else []
+                patterns += [_pattern(elements) for *_, elements in others if elements[0].none]
                 bits = 0
                 for rule, trigger, _ in others:
                     bits |= self._bit[rule, trigger]
-                found.append((re.compile(pattern).search, bits))
+                found.append((re.compile("|".join(patterns)).search, bits))
         return found
