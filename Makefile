@@ -25,8 +25,6 @@ RUN := $(PY) scripts/
 FLAGS := $(if $(OVERWRITE),--overwrite)
 ARGS ?=
 INSTALLED := $(VENV)/.installed
-# Tests that train, some of them over and over after a kill: one at a time, with every core.
-TRAINING := tests/test_demo.py tests/test_evaluate.py tests/test_harm.py tests/train
 # The first Python from 3.11 to 3.13 on the PATH.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell \
 	$(p) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
@@ -56,8 +54,7 @@ demo: $(INSTALLED) ## the whole path on a tiny ChatGLM3, on a CPU, in minutes
 	@$(RUN)export.py configs/tiny/export.yaml --overwrite
 
 test: $(INSTALLED) lint browser ## lint, types, import contracts and all tests
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TRAINING:%=--ignore=%)
-	$(PY) -m pytest $(TRAINING)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 browser: $(INSTALLED) ## a Chromium for the tests of the pages, where there is none
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

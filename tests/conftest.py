@@ -2,23 +2,38 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in what a script starts with &; so would be all that tests start and then interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers that have as many threads as there are cores each wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that take long first, so that no worker is left alone with one at the end."""
+    """Puts first what takes long, so that no worker is left alone with it at the end.
+
+    Of that, a file that makes the demo stands first and those that take it from there last.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    users = [item.path for item in items if "demo_project" in getattr(item, "fixturenames", ())]
+
+    def turn(item: pytest.Item) -> int:
+        if item.path in users:
+            return 0 if item.path == users[0] else 2
+        return 1 if item.path in slow else 3
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +65,17 @@ def demo_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 @pytest.fixture(scope="session")
-def demo(demo_project: Project) -> str:
-    """What ``make demo`` prints."""
-    return demo_project.make("demo")
+def demo(demo_project: Project, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What ``make demo`` prints. One worker makes it, the others take a copy of all it made."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return demo_project.make("demo")
+    made = tmp_path_factory.getbasetemp().parent / "demo"
+    printed = made / "printed.txt"
+    with FileLock(made.with_suffix(".lock")):
+        taken = printed.exists()
+        text = printed.read_text(encoding="utf-8") if taken else demo_project.make("demo")
+        giver, taker = (made, demo_project.root) if taken else (demo_project.root, made)
+        for name in ("data", "models", "outputs", "saves"):
+            shutil.copytree(giver / name, taker / name, dirs_exist_ok=True)
+        printed.write_text(text, encoding="utf-8")
+    return text

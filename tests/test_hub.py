@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -21,6 +20,7 @@ from medqa import hub
 from medqa.errors import ConfigError, DataError, DownloadError, TargetError
 from medqa.hub import transfer
 from medqa.provenance import read
+from tests import stand_in
 
 WEIGHTS = bytes(range(256)) * 4 * 24 * 1024  # 24 MiB: Hugging Face writes 10 MiB at a time
 MODEL = {
@@ -50,15 +50,14 @@ ROWS = '{"questions":"头痛怎么办","answers":"多休息"}\n'.encode() * 1000
 BIG = "model-00001-of-00001.safetensors"
 
 
-class StandIn(ThreadingHTTPServer):
+class StandIn(stand_in.Server):
     """Speaks as much of both hubs' protocols as their libraries ask for."""
 
-    daemon_threads = True
     # A client that is killed leaves a broken pipe: expected here.
     handle_error = lambda self, request, client_address: None  # noqa: E731
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.repositories = {
             "zai-org/chatglm3-6b": dict(MODEL),
             "ZhipuAI/chatglm3-6b": dict(MODEL),
@@ -80,23 +79,9 @@ class StandIn(ThreadingHTTPServer):
         self.log: list[tuple[str, str, str | None]] = []
         """Method, file name and Range of each request for a file."""
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(stand_in.Handler):
     server: StandIn
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
 
     def answer(self) -> None:
         url = urlsplit(self.path)
@@ -133,17 +118,6 @@ class Handler(BaseHTTPRequestHandler):
             entry["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 130}
         return entry
 
-    def json(self, value: object, status: int = 200, code: str = "") -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", "application/json")
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
     def file(self, repository: str, name: str) -> None:
         published = self.server.repositories[repository][name]
         content = self.server.lies.get(name, published)
@@ -172,8 +146,6 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     standin = StandIn()
-    thread = threading.Thread(target=standin.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
     for variable, value in {
         "MEDQA_ROOT": str(tmp_path),
         "HF_HOME": str(tmp_path / "hf"),
@@ -187,10 +159,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]
         monkeypatch.setenv(variable, value)
     for variable in ("HF_HUB_OFFLINE", "HF_TOKEN", "MODELSCOPE_API_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
-    yield standin
-    standin.shutdown()
-    standin.server_close()
-    thread.join()
+    with standin.running():
+        yield standin
 
 
 def command(root: Path, *arguments: str) -> list[str]:

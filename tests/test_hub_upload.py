@@ -10,10 +10,8 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +20,7 @@ import pytest
 from medqa.errors import ConfigError, StepError, TargetError
 from medqa.hub import HUBS, Hub
 from medqa.hub.upload import TOKENS, upload
+from tests import stand_in
 
 WEIGHTS = bytes(range(256)) * 4096
 FILES = {
@@ -42,13 +41,11 @@ class Repository:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-class StandIn(ThreadingHTTPServer):
+class StandIn(stand_in.Server):
     """As much of both protocols as the libraries speak when they send."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
         self.status = 200
@@ -60,10 +57,6 @@ class StandIn(ThreadingHTTPServer):
         self.commits: list[list[str]] = []
         self.tokens: set[str] = set()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
     def store(self, repository: str, changes: dict[str, bytes]) -> None:
         self.commits.append(sorted(changes))
         if self.spoiled in changes:
@@ -71,21 +64,8 @@ class StandIn(ThreadingHTTPServer):
         self.repositories[repository].files.update(changes)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(stand_in.Handler):
     server: StandIn
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def do_POST(self) -> None:
-        self.answer()
-
-    def do_PUT(self) -> None:
-        self.answer()
 
     def answer(self) -> None:
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -199,24 +179,12 @@ class Handler(BaseHTTPRequestHandler):
     def data(self, value: object) -> None:
         self.json({"Code": 200, "Success": True, "success": True, "Data": value, "data": value})
 
-    def json(self, value: object, status: int = 200, code: str = "") -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", "application/json")
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.end_headers()
-        self.wfile.write(body)
-
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     from huggingface_hub import constants
 
     standin = StandIn()
-    thread = threading.Thread(target=standin.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
     for variable, value in {
         "MEDQA_ROOT": str(tmp_path),
         "HF_ENDPOINT": standin.url + "/",
@@ -230,10 +198,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    yield standin
-    standin.shutdown()
-    standin.server_close()
-    thread.join()
+    with standin.running():
+        yield standin
 
 
 @pytest.fixture

@@ -183,9 +183,12 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(target: Path) -> None:
     ],
 )
 def test_a_signal_ends_all_that_was_started(
-    target: Path, number: signal.Signals, code: int, words: str
+    target: Path, number: signal.Signals, code: int, words: str, request: pytest.FixtureRequest
 ) -> None:
     """Also what the trainer started (torchrun), and a trainer that takes its time."""
+    # Where the tests themselves are run by nohup, what they start would ignore it too.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     heir = target / "heir"
     script = f"""
     sleep 300 & echo $! > {heir}.new; mv {heir}.new {heir}

@@ -154,7 +154,7 @@ class Cleaner:
     @staticmethod
     def together(steps: Sequence[Steps[Result]]) -> list[Result]:
         """Returns the result of each of many texts."""
-        results: list[Result | None] = [None] * len(steps)
+        results: dict[int, Result] = {}
         waiting: list[tuple[int, int | None]] = [(place, None) for place in range(len(steps))]
         while waiting:
             asked = []
@@ -168,7 +168,7 @@ class Cleaner:
                 break
             found = BEFORE.of_all(joined([text for _, text in asked]))
             waiting = [(place, woken) for (place, _), woken in zip(asked, found, strict=True)]
-        return results  # type: ignore[return-value]
+        return [results[place] for place in range(len(steps))]
 
     def refuses_link(self, answer: str) -> bool:
         """Says whether an answer, not yet mended, is links alone and the rule against it is on."""

@@ -31,6 +31,15 @@ class GenerationError(StepError):
     """An answer could not be finished: a failing forward, no memory, or the engine was closed."""
 
 
+def require_reach(prompt: Sequence[int], max_new_tokens: int, reach: int) -> None:
+    """Raises PromptTooLongError where prompt and answer have more than `reach` tokens together."""
+    if len(prompt) + max_new_tokens > reach:
+        raise PromptTooLongError(
+            f"the question takes {len(prompt)} tokens, and up to {max_new_tokens} were asked for "
+            f"in answer; together at most {reach} are possible; ask for less"
+        )
+
+
 @dataclass(frozen=True)
 class Piece:
     """A part of an answer.
@@ -112,12 +121,7 @@ class Engine:
 
     def require_room(self, prompt: Sequence[int], max_new_tokens: int) -> None:
         """Raises PromptTooLongError where `answer` would, before anything is streamed."""
-        reach = self._started().reach
-        if len(prompt) + max_new_tokens > reach:
-            raise PromptTooLongError(
-                f"the question takes {len(prompt)} tokens, and up to {max_new_tokens} were asked "
-                f"for in answer; together at most {reach} are possible; ask for less"
-            )
+        require_reach(prompt, max_new_tokens, self._started().reach)
 
     async def answer(
         self,

@@ -16,7 +16,7 @@ from typing import Any
 from medqa.errors import CheckpointError, MissingInputError
 from medqa.paths import resolve, shown
 from medqa.serve.detokenizer import Detokenizer
-from medqa.serve.engine import GenerationError, Piece, PromptTooLongError
+from medqa.serve.engine import GenerationError, Piece, require_reach
 from medqa.serve.prompt import ChatFormat
 from medqa.serve.sides import require_switchable
 
@@ -91,12 +91,7 @@ class VllmEngine:
 
     def require_room(self, prompt: Sequence[int], max_new_tokens: int) -> None:
         """Raises PromptTooLongError where `answer` would."""
-        reach = self._started().model_config.max_model_len
-        if len(prompt) + max_new_tokens > reach:
-            raise PromptTooLongError(
-                f"the question takes {len(prompt)} tokens, and up to {max_new_tokens} were asked "
-                f"for in answer; together at most {reach} are possible; ask for less"
-            )
+        require_reach(prompt, max_new_tokens, self._started().model_config.max_model_len)
 
     async def answer(
         self,
