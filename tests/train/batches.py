@@ -1,6 +1,7 @@
 """LLaMA-Factory's own way from a data set to the batches that its trainer gets."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,11 @@ def encode(project: Path, monkeypatch: pytest.MonkeyPatch, values: Mapping[str, 
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
 
-    # What it changes for good: this method when it packs (data/loader.py), and its templates.
+    # What it changes for good: this method when it packs (data/loader.py), and its templates; and
+    # with several processes datasets puts a copy in the place of os.environ (Dataset.map), in which
+    # all would stay that a test has set.
+    monkeypatch.setattr(os, "environ", os.environ)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.setattr(OptimizedTypedSequence, "__init__", OptimizedTypedSequence.__init__)
     monkeypatch.setattr(TEMPLATES["chatglm3"], "default_system", "")
     monkeypatch.chdir(project)
