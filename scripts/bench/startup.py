@@ -25,6 +25,8 @@ CONFIGS = {
     "convert": "configs/data/sample.yaml",
     "export": "configs/tiny/export.yaml",
     "make_tiny": "configs/tiny/make_tiny.yaml",
+    "publish": "configs/tiny/publish.yaml",
+    "serve": "configs/tiny/serve.yaml",
     "train": "configs/tiny/lora_sft.yaml",
 }
 COLUMNS = ("--help", "absent config", "misspelt key")
