@@ -72,10 +72,15 @@ def demo(demo_project: Project, tmp_path_factory: pytest.TempPathFactory) -> str
     made = tmp_path_factory.getbasetemp().parent / "demo"
     printed = made / "printed.txt"
     with FileLock(made.with_suffix(".lock")):
-        taken = printed.exists()
-        text = printed.read_text(encoding="utf-8") if taken else demo_project.make("demo")
-        giver, taker = (made, demo_project.root) if taken else (demo_project.root, made)
-        for name in ("data", "models", "outputs", "saves"):
-            shutil.copytree(giver / name, taker / name, dirs_exist_ok=True)
-        printed.write_text(text, encoding="utf-8")
-    return text
+        if printed.exists():
+            _copy_made(made, demo_project.root)
+        else:
+            text = demo_project.make("demo")
+            _copy_made(demo_project.root, made)
+            printed.write_text(text, encoding="utf-8")
+    return printed.read_text(encoding="utf-8")
+
+
+def _copy_made(giver: Path, taker: Path) -> None:
+    for name in ("data", "models", "outputs", "saves"):
+        shutil.copytree(giver / name, taker / name, dirs_exist_ok=True)

@@ -111,6 +111,8 @@ class Handler(stand_in.Handler):
             return self.json([self.huggingface_entry(f, b) for f, b in files.items()])
         return self.json({"id": name, "sha": "a" * 40, "siblings": []})
 
+    do_HEAD = do_GET = answer
+
     def huggingface_entry(self, name: str, content: bytes) -> dict[str, object]:
         entry = {"type": "file", "path": name, "size": len(content), "oid": "b" * 40}
         if not name.endswith((".json", ".md", ".py")):

@@ -84,6 +84,8 @@ class Handler(stand_in.Handler):
             return self.modelscope(path)
         return self.huggingface(path)
 
+    do_GET = do_POST = do_PUT = answer
+
     def batch(self) -> None:
         """Git LFS, which both speak."""
         objects = []
