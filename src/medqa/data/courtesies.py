@@ -1,6 +1,7 @@
 """Rules that take courtesies and the labels of Q&A sites out of one text.
 
-As in `medqa.data.mend`: no number, unit or dose changes, and no text is left without a word.
+As in `medqa.data.mend`: no number, unit or dose changes, and no text is left without a word. The
+module is long because of its lists of wordings, which stand beside the rules that read them.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Rules that leave a pair out: each says of a cleaned question and answer whether it objects.
 
 The name of a rule is the reason in the list of rejects. Cheap checks come first in each.
+The module is long because of its word lists: animals, their illnesses, and what advertises.
 """
 
 import re
