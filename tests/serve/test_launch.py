@@ -226,7 +226,7 @@ def _talk(served: Served) -> None:
 
         said = {model: whole(model) for model in ("golden", "golden-base")}
         assert said["golden"] != said["golden-base"]
-        # First alone: openai builds its models of a stream at their first use, and its threads would race there.
+        # First alone: openai builds its types of a stream at their first use, where threads race.
         assert {model: streamed(model) for model in said} == said
         # Together and streamed they say what they said alone.
         together = [(m, pool.submit(streamed, m)) for _ in range(4) for m in said]

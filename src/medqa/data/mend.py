@@ -18,20 +18,25 @@ ENDS = "。！？…!?；\n"  # after these a sentence may begin
 _ENTITY = re.compile(
     r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});|&nbsp|&65533;"
 )
+_BEHEADED = re.compile("(?<![A-Za-z&])(?:nbsp|[nm]dash|[lr][ds]quo|quot|middot|hellip);")
+_ZERO = r"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+# A row of tags at once: what stands before the first and behind the last may be digits.
 _DROPPED_TAG = re.compile(
-    r"<!--.{0,5000}?-->|<(script|style)\b[^<>]*>.{0,5000}?</\1\s*>", re.I | re.S
+    rf"(?:(?:<!--.{{0,5000}}?-->|<(script|style)\b[^<>]*>.{{0,5000}}?</\1\s*>)[{_ZERO}]*)+",
+    re.I | re.S,
 )
 _SUPERSCRIPT = re.compile(r"(?<=\d)<sup>\s*(?=[-+]?\d)", re.I)
 _BREAK_TAG = re.compile(
     r"<\s*/?\s*(?:br|p|div|li|ul|ol|tr|table|tbody|h[1-6]|hr)(?:\s[^<>]*)?/?>", re.I
 )
 _TAG = re.compile(
-    r"<\s*/?\s*(?:a|abbr|b|big|blockquote|center|code|dd|dl|dt|em|font|i|img|input|label|o:p|pre|"
-    r"s|small|span|strong|sub|sup|td|th|thead|tt|u)(?:\s[^<>]*)?/?>",
+    r"(?:<\s*/?\s*(?:a|abbr|b|big|blockquote|center|code|dd|dl|dt|em|font|i|img|input|label|o:p|pre|"
+    r"s|small|span|strong|sub|sup|td|th|thead|tt|u)(?:\s[^<>]*)?/?>"
+    rf"[{_ZERO}]*)+",
     re.I,
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]+")
-_ZERO_WIDTH = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+")
+_ZERO_WIDTH = re.compile(f"[{_ZERO}]+")
 _FULL_WIDTH = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 _FULL_WIDTH_SIGN = re.compile(r"(?<=[0-9A-Za-z])[％．／－＋](?![％．／－＋])")
 _HALVES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
@@ -42,20 +47,20 @@ _BLANK_BEFORE = re.compile(r" (?=[，。！？；：、（）《》【】])")
 _BLANK_AFTER = re.compile(r"([，。！？；：、（）《》【】]) ")
 
 
-@woken_by("&")
+@woken_by("&", "ash;", "bsp;", "quo;", "uot;", "dot;", "lip;")
 def html_entities(text: str) -> str:
     """HTML entities become their characters: ``血压&lt;90`` → ``血压<90``, ``&amp;nbsp;`` → blank.
 
     Only those that end in a semicolon (and ``&nbsp``): HTML's own rule would also turn
     ``&ampoule`` into ``&oule``. Real: ``还可以去药店买&quot;思密达&quot;``, and the broken
-    ``是来大姨妈了&65533;``.
+    ``是来大姨妈了&65533;`` and ``建议食用2ndash;3种``.
     """
     while "&" in text:
         plain = _ENTITY.sub(_character, text)
         if plain == text:
             break
         text = plain
-    return text
+    return _BEHEADED.sub(_character, text) if ";" in text else text
 
 
 @woken_by("<")
@@ -125,30 +130,46 @@ _BESIDE_HAN = re.compile(
 )
 _POINT = re.compile(rf"[.．](?<=[{HAN}）》】”][.．])(?![0-9a-z.．])")
 _BRACKETS = re.compile(rf"\(([^()\n]{{0,60}}[{HAN}][^()\n]{{0,60}})\)")
+# Beside Han characters, or halves of two widths: 肝炎病毒(HAV)引起, 维生素K（VitK).
+_BRACKETS_BESIDE = re.compile(
+    rf"(?<=[{HAN}])(?: ?\((?P<behind>[^()（）\n]{{1,60}})\))"
+    rf"|\((?:(?P<before>[^()（）\n]{{1,60}})\)(?= ?[{HAN}])|(?P<opened>[^()（）\n]{{0,60}})）)"
+    r"|（(?P<closed>[^()（）\n]{0,60})\)"
+)
+# A point that ends a sentence beside a figure: 327.1.请问, 血压160.服药, 18mmol/l.并发; behind a
+# blank; and before a year or the next item of a list. That of .5mg is none of these.
+_POINT_THERE = re.compile(
+    rf"(?:(?<=[{HAN}：:])(?P<figure>\d{{1,4}}\.\d{{1,3}}|\d{{3}})"
+    rf"|(?P<unit>\d ?(?:mm|cm|mg|ml|mL|kg|g|L|mmol/[lL]|mmHg|[gU]/L|IU|%|℃))|(?<=[^\d\s]) )\."
+    rf"(?=[{HAN}])"
+    rf"|(?<=[{HAN}])(?<![次服用量约为共各含加至到即是日每])\."
+    rf"(?=(?:19|20)\d\d年|[2-9][.、] ?[{HAN}])"
+)
 _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
 _STOP = "[，。！？；：、…,;:!?.]"
 _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
 _WAVES = re.compile(r"[~～]{2,}")
-_STRAY = re.compile(r"^(?:[，。、；：！？,;:!?]|\.(?!\d))+[^\S\n]*", re.M)
+_STRAY = re.compile(r"^(?:[，。、；：！？,;:!?】）》]|\.(?!\d))+[^\S\n]*", re.M)
 _STRAY_END = re.compile(r"(?<=[。！？])[“‘（【《(\[]+$")
-_STRAY_FIRST = frozenset("，。、；：！？,;:!?.")
+_STRAY_FIRST = frozenset("，。、；：！？,;:!?.】）》")
 _OPENING_MARKS = "“‘（【《(["
-_ESCAPED_QUOTES = re.compile(r'\\"+|"(?="[^"])(?!""")')
+_ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
 
 
-@woken_by("(", "[,;:!?]", ".[^0-9a-z.．]", "．")
+@woken_by("[()]", "[,;:!?]", ".[^0-9a-z.．]", ".20", ".19", ".[2-9][.、]", "．")
 def han_punctuation(text: str) -> str:
     """Half-width punctuation beside Han characters becomes full-width.
 
     Real: ``适当服药,多休息.`` → ``适当服药，多休息。``. Between digits and in Latin text it stays:
-    ``1:1000``, ``12:30``, ``3.5``, ``1,000``. Brackets change where Han characters stand inside.
+    ``1:1000``, ``12:30``, ``3.5``, ``1,000``. Brackets change where Han characters stand inside
+    or beside them, or where their two halves differ.
     """
-    if "(" in text:
-        text = _BRACKETS.sub(r"（\1）", text)
+    if "(" in text or ")" in text:
+        text = _brackets(text)
     if "," in text or ":" in text or ";" in text or "?" in text or "!" in text:
         text = _BESIDE_HAN.sub(_wide, text)
     if "." in text or "．" in text:
-        text = _POINT.sub("。", text)
+        text = _POINT.sub("。", _POINT_THERE.sub(_pointed, text))
     return text
 
 
@@ -181,15 +202,29 @@ def unless_empty(text: str, mended: str) -> str:
 
 
 def _character(entity: re.Match[str]) -> str:
-    return "\ufffd" if entity[0] == "&65533;" else html.unescape(entity[0])
+    name = entity[0].removeprefix("&")
+    return "\ufffd" if name == "65533;" else html.unescape(f"&{name}")
 
 
 def _blank_between_digits(found: re.Match[str]) -> str:
-    around = (
-        found.string[found.start() - 1 : found.start()],
-        found.string[found.end() : found.end() + 1],
-    )
-    return " " if all(c.isdigit() for c in around) else ""
+    # Past what goes after this: a tag may stand beside zero-width characters.
+    before = _ZERO_WIDTH.sub("", found.string[max(0, found.start() - 9) : found.start()])[-1:]
+    after = _ZERO_WIDTH.sub("", found.string[found.end() : found.end() + 9])[:1]
+    return " " if before.isdigit() and after.isdigit() else ""
+
+
+def _brackets(text: str) -> str:
+    """Returns `text` with its brackets mended, those within others too: ``((轻))``."""
+    wider = _BRACKETS.sub(r"（\1）", _BRACKETS_BESIDE.sub(_bracketed, text))
+    return text if wider == text else _brackets(wider)
+
+
+def _bracketed(found: re.Match[str]) -> str:
+    return f"（{found[found.lastgroup or 0]}）"
+
+
+def _pointed(found: re.Match[str]) -> str:
+    return f"{found['figure'] or found['unit'] or ''}。"
 
 
 def _half(found: re.Match[str]) -> str:

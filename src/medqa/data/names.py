@@ -110,6 +110,7 @@ _BEFORE = re.compile(
     r"|咨询|预约|联系|麻烦|拜托|找|挂|约|[尊敬亲]?[敬爱]的|科|医院|人民|中心|门诊|叫"
     r"|姓|老|小|当时|[院科]的|由|是|跟|专家|主任|教授|医生|大夫|还有|以及)$"
 )
+_EARLIER = re.compile("(?:[上前]面|楼上|刚才|昨天|今天)$")  # before a name, not a bare surname
 _WEAKLY_BEFORE = re.compile("[在让被对把为和与及因的给到去跟向请位名]$")
 _GREETING = re.compile(r"(?:你好|您好|谢谢|感谢|[尊敬亲][敬爱]的|麻烦|请问)[，,！!。：: ]{0,2}$")
 _BREAK = re.compile(r"(?:^|[，。！？；：、,.!?;:\n]|找|姓|约|挂)$")
@@ -214,7 +215,7 @@ def _is_full_name(text: str, start: int, end: int, after: int) -> bool:
     # 黄金 and 黄梅 look alike, so a name of two characters that may be a word wants a greeting.
     clear = double or length > 2 or surname in _CLEAR
     greeted = clear or _GREETING.search(before) or _ANSWERED.match(text, after)
-    return bool(greeted and _BEFORE.search(before))
+    return bool(greeted and (_BEFORE.search(before) or _EARLIER.search(before)))
 
 
 def _is_addressed(text: str, start: int, after: int) -> bool:
