@@ -56,7 +56,7 @@ from medqa.data import courtesies, mend
         (
             mend.han_punctuation,
             "到18mmol/l.并发，辛辣食物 .具体",
-            "到18mmol/l。并发，辛辣食物。具体",
+            "到18mmol/l。并发，辛辣食物 。具体",
         ),
         (mend.han_punctuation, "效果不错.2011年，感染.2.预防", "效果不错。2011年，感染。2.预防"),
         (mend.han_punctuation, "每次.5.饭后，1.2.诊断，3 .松弛", "每次.5.饭后，1.2.诊断，3 .松弛"),
@@ -74,7 +74,7 @@ from medqa.data import courtesies, mend
         (mend.stray_punctuation, "。买点人参健脾丸", "买点人参健脾丸"),
         (mend.stray_punctuation, "我为您详细解答。‘", "我为您详细解答。"),
         (mend.stray_punctuation, '\\""您好，月经不调。\\""', "您好，月经不调。"),
-        (mend.stray_punctuation, r'每次5\"\"10毫克', "每次5 10毫克"),
+        (mend.stray_punctuation, r"每次5\"\"10毫克", "每次5 10毫克"),
         (mend.stray_punctuation, '常称为""卫星灶""。', '常称为"卫星灶"。'),
         (mend.stray_punctuation, "一\n，二", "一\n二"),
         (mend.stray_punctuation, "】这情况可考虑", "这情况可考虑"),

@@ -47,7 +47,7 @@ _BLANK_BEFORE = re.compile(r" (?=[，。！？；：、（）《》【】])")
 _BLANK_AFTER = re.compile(r"([，。！？；：、（）《》【】]) ")
 
 
-@woken_by("&", "ash;", "bsp;", "quo;", "uot;", "dot;", "lip;")
+@woken_by("&", "[a-z];")
 def html_entities(text: str) -> str:
     """HTML entities become their characters: ``血压&lt;90`` → ``血压<90``, ``&amp;nbsp;`` → blank.
 
@@ -130,21 +130,18 @@ _BESIDE_HAN = re.compile(
 )
 _POINT = re.compile(rf"[.．](?<=[{HAN}）》】”][.．])(?![0-9a-z.．])")
 _BRACKETS = re.compile(rf"\(([^()\n]{{0,60}}[{HAN}][^()\n]{{0,60}})\)")
-# Beside Han characters, or halves of two widths: 肝炎病毒(HAV)引起, 维生素K（VitK).
-_BRACKETS_BESIDE = re.compile(
-    rf"(?<=[{HAN}])(?: ?\((?P<behind>[^()（）\n]{{1,60}})\))"
-    rf"|\((?:(?P<before>[^()（）\n]{{1,60}})\)(?= ?[{HAN}])|(?P<opened>[^()（）\n]{{0,60}})）)"
-    r"|（(?P<closed>[^()（）\n]{0,60})\)"
+_PAIR = re.compile(r"[(（]([^()（）\n]{0,60})[)）]")
+_BEHIND_HAN = re.compile(f"[{HAN}] ?$")
+_BEFORE_HAN = re.compile(f" ?[{HAN}]")
+# A point that may end a sentence, and what stands before it where it does: 327.1.请, 高压160.服药,
+# 18mmol/l.并发, a blank; or a Han character where a year or the next item of a list follows it, but
+# not 每次.5.
+_POINT_BEFORE = re.compile(rf"\.(?:(?P<han>[{HAN}])|(?=(?:19|20)\d\d年|[2-9][.、] ?[{HAN}]))")
+_ENDED = re.compile(
+    rf"(?:[{HAN}：:](?:\d{{1,4}}\.\d{{1,3}}|\d{{3}})|\d ?(?:mm|cm|mg|ml|mL|kg|g|L|mmol/[lL]|mmHg|"
+    r"[gU]/L|IU|%|℃)|[^\d\s] )$"
 )
-# A point that ends a sentence beside a figure: 327.1.请问, 血压160.服药, 18mmol/l.并发; behind a
-# blank; and before a year or the next item of a list. That of .5mg is none of these.
-_POINT_THERE = re.compile(
-    rf"(?:(?<=[{HAN}：:])(?P<figure>\d{{1,4}}\.\d{{1,3}}|\d{{3}})"
-    rf"|(?P<unit>\d ?(?:mm|cm|mg|ml|mL|kg|g|L|mmol/[lL]|mmHg|[gU]/L|IU|%|℃))|(?<=[^\d\s]) )\."
-    rf"(?=[{HAN}])"
-    rf"|(?<=[{HAN}])(?<![次服用量约为共各含加至到即是日每])\."
-    rf"(?=(?:19|20)\d\d年|[2-9][.、] ?[{HAN}])"
-)
+_NO_AMOUNT = re.compile(f"[{HAN}](?<![次服用量约为共各含加至到即是日每])$")
 _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
 _STOP = "[，。！？；：、…,;:!?.]"
 _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
@@ -156,7 +153,7 @@ _OPENING_MARKS = "“‘（【《(["
 _ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
 
 
-@woken_by("[()]", "[,;:!?]", ".[^0-9a-z.．]", ".20", ".19", ".[2-9][.、]", "．")
+@woken_by("[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[12][09]", ".[2-9][.、]", "．")
 def han_punctuation(text: str) -> str:
     """Half-width punctuation beside Han characters becomes full-width.
 
@@ -169,7 +166,7 @@ def han_punctuation(text: str) -> str:
     if "," in text or ":" in text or ";" in text or "?" in text or "!" in text:
         text = _BESIDE_HAN.sub(_wide, text)
     if "." in text or "．" in text:
-        text = _POINT.sub("。", _POINT_THERE.sub(_pointed, text))
+        text = _POINT.sub("。", _POINT_BEFORE.sub(_pointed, text))
     return text
 
 
@@ -215,16 +212,32 @@ def _blank_between_digits(found: re.Match[str]) -> str:
 
 def _brackets(text: str) -> str:
     """Returns `text` with its brackets mended, those within others too: ``((轻))``."""
-    wider = _BRACKETS.sub(r"（\1）", _BRACKETS_BESIDE.sub(_bracketed, text))
+    wider = _BRACKETS.sub(r"（\1）", _PAIR.sub(_pair, text))
     return text if wider == text else _brackets(wider)
 
 
-def _bracketed(found: re.Match[str]) -> str:
-    return f"（{found[found.lastgroup or 0]}）"
+def _pair(found: re.Match[str]) -> str:
+    """Returns brackets full-width beside a Han character, or where their halves differ."""
+    pair, text = found[0], found.string
+    mixed = (pair[0] == "(") != (pair[-1] == ")")
+    if mixed or (
+        pair[0] == "("
+        and found[1]
+        and (
+            _BEHIND_HAN.search(text, max(0, found.start() - 2), found.start())
+            or _BEFORE_HAN.match(text, found.end())
+        )
+    ):
+        return f"（{found[1]}）"
+    return pair
 
 
 def _pointed(found: re.Match[str]) -> str:
-    return f"{found['figure'] or found['unit'] or ''}。"
+    """Returns what follows a point behind ``。`` where it ends a sentence."""
+    han = found["han"] or ""
+    ends = _ENDED if han else _NO_AMOUNT
+    ended = ends.search(found.string, max(0, found.start() - 10), found.start())
+    return f"。{han}" if ended else found[0]
 
 
 def _half(found: re.Match[str]) -> str:
