@@ -101,7 +101,7 @@ _TRIED = (
     "治疗情况(?<![前在的体后近续]治疗情况)(?<![上此本前这每首]次治疗情况)",
     "曾经的?治疗情况(?:和效果)?",
 )
-_SAYS_IT = "(?![^，。！？；：\n吃喝服用打治做没无無未好住手]{1,5}(?:[，。！？；]|$))"
+_SAYS_IT = "(?![^，。！？；：\n吃喝服用打治做没无無未好住手]{1,5}(?:[。！？；]|$))"
 # These are ordinary words too, and go only where nothing stands under them.
 _EMPTY_FORM = (
     "患者性别",
