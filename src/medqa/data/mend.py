@@ -2,7 +2,7 @@
 
 None changes a number, a unit or a dose, none touches traditional characters (裡, 藥 and 檢查 stay:
 a dialect is not dirt), and none leaves a text without a word: one that is nothing but a greeting
-stays a greeting.
+stays a greeting. The module is long because each rule stands beside its patterns.
 """
 
 import html
