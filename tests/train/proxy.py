@@ -18,7 +18,10 @@ DROPPED = ("connection", "content-length", "host", "transfer-encoding")
 @contextmanager
 def proxy(target: str, path: str, port: int) -> Iterator[str]:
     """Shows `target` at `path`, streams included; yields its address."""
-    client = httpx.AsyncClient(base_url=target, timeout=None, trust_env=False)
+    # A connection for each request, as nginx by default: one kept for later may be just closing at
+    # the server when a click is sent on it (both ends give it five seconds), and the click is lost.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.AsyncClient(base_url=target, timeout=None, trust_env=False, limits=limits)
 
     async def forward(request: Request) -> StreamingResponse:
         headers = {k: v for k, v in request.headers.items() if k not in DROPPED}
