@@ -3,6 +3,8 @@
 ``.jsonl``, ``.csv`` and ``.txt`` (a row is a line) are streamed, ``.parquet`` comes in batches,
 ``.json`` (one array) is held whole. A row's number is where an editor shows it: the line it begins
 on, or its place in the array or table, from 1.
+
+Long, as dividing a file and reading the parts must agree on what a line is, byte by byte.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

