@@ -1,4 +1,7 @@
-"""Models that answer: a base and an adapter in the memory of one, or two models in turn."""
+"""Models that answer: a base and an adapter in the memory of one, or two models in turn.
+
+Long, as both answer and measure by the same lines and differ only in how a side is put in place.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Sequence

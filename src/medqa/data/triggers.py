@@ -195,7 +195,6 @@ class Triggers:
             for group in groups
         ]
         self._all = [found for group in self._groups for found in group]
-        self._longest = max(len(elements) for _, _, elements in self._all)
         shared: dict[tuple[str, int | str], int] = {}
         self._bit: dict[tuple[str, str], int] = {}  # of rule and trigger
         self.bits: dict[str, int] = {rule: 0 for group in groups for rule in group}
@@ -224,13 +223,13 @@ class Triggers:
         import numpy as np
 
         places, end = texts.places, len(texts.places) - LONGEST + 1
-        found = self._tables[0].take(places[:end], mode="clip")
-        for table in self._tables[1:2]:
-            found &= table.take(places[1 : end + 1], mode="clip")
+        first, second, *others = self._tables
+        found = first.take(places[:end], mode="clip")
+        found &= second.take(places[1 : end + 1], mode="clip")
         # Where two characters may begin a trigger, at one place in thirty, the others are asked.
         begun = np.flatnonzero(found != 0)
         whole = found[begun]
-        for offset, table in enumerate(self._tables[2:], 2):
+        for offset, table in enumerate(others, 2):
             whole &= table.take(places[begun + offset], mode="clip")
         found[begun] = whole
         woken: list[int] = np.bitwise_or.reduceat(found, texts.starts).tolist()
@@ -243,8 +242,8 @@ class Triggers:
 
         # No wider than the bits need: what fits the cache is looked up faster.
         kind = np.min_scalar_type(max(self.bits.values()))
-        tables = [np.zeros(1 << 16, kind) for _ in range(self._longest)]
-        beyond = [0] * self._longest  # bits of the triggers that have ended before
+        tables = [np.zeros(1 << 16, kind) for _ in range(LONGEST)]
+        beyond = [0] * LONGEST  # bits of the triggers that have ended before
         for rule, trigger, elements in self._all:
             bit = kind.type(self._bit[rule, trigger])
             for table, (chars, none) in zip(tables, elements, strict=False):
@@ -257,7 +256,7 @@ class Triggers:
                 table[here] |= bit
                 if len(elements) == 1:
                     table[ord(EDGE)] &= ~bit  # no character of a text
-            for place in range(len(elements), self._longest):
+            for place in range(len(elements), LONGEST):
                 beyond[place] |= int(bit)
         for table, bits in zip(tables, beyond, strict=True):
             table |= kind.type(bits)
