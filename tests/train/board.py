@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Request
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 400  # that a slow machine may take to start, or to train
 FINISHED, LOADED, EXPORTED = "训练完毕。", "模型已加载，可以开始聊天了！", "模型导出完成。"
+SAVED = "训练参数已保存至："
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,31 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+@contextmanager
+def explained(page: "Page", server: Server) -> Iterator[None]:
+    """Adds to what goes wrong in the block what the page shows, has asked, and its server says."""
+    began = time.monotonic()
+    asked: list[str] = []
+
+    def note(event: str, request: "Request") -> None:
+        if "gradio_api" in request.url:
+            path = request.url.partition("gradio_api")[2]
+            said = (request.post_data or "")[-60:]
+            asked.append(f"{time.monotonic() - began:.2f} {event} {request.method} {path} {said}")
+
+    page.on("request", lambda request: note("asked", request))
+    page.on("response", lambda response: note(f"{response.status}", response.request))
+    page.on("requestfailed", lambda request: note("failed", request))
+    page.on("pageerror", lambda error: asked.append(f"error {error}"))
+    try:
+        yield
+    except BaseException as error:
+        running_now = [server.process.pid, *psutil.Process(server.process.pid).children(True)]
+        for note_of in (page.inner_text("body"), "\n".join(asked), server.said(), f"{running_now}"):
+            error.add_note(note_of[-4000:])
+        raise
 
 
 class Board:

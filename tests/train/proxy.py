@@ -1,5 +1,6 @@
 """A reverse proxy as rented machines have one: it shows a port under a path of its own address."""
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,8 +17,11 @@ DROPPED = ("connection", "content-length", "host", "transfer-encoding")
 
 
 @contextmanager
-def proxy(target: str, path: str, port: int) -> Iterator[str]:
-    """Shows `target` at `path`, streams included; yields its address."""
+def proxy(target: str, path: str, port: int, *, late: float = 0.0) -> Iterator[str]:
+    """Shows `target` at `path`, streams included; yields its address.
+
+    The end of Gradio's streams comes `late` seconds late, as a slow connection may let it.
+    """
     # A connection for each request, as nginx by default: one kept for later may be just closing at
     # the server when a click is sent on it (both ends give it five seconds), and the click is lost.
     limits = httpx.Limits(max_keepalive_connections=0)
@@ -39,6 +43,7 @@ def proxy(target: str, path: str, port: int) -> Iterator[str]:
         async def body() -> AsyncIterator[bytes]:
             try:
                 async for piece in answer.aiter_raw():
+                    await asyncio.sleep(late if b"close_stream" in piece else 0)
                     yield piece
             finally:
                 await answer.aclose()

@@ -16,7 +16,17 @@ from medqa.data import registry
 from medqa.export.modelfile import STOPS
 from medqa.model.importer import import_model
 from tests.browser import chromium
-from tests.train.board import EXPORTED, FINISHED, LOADED, SECONDS, Board, free_port, running
+from tests.train.board import (
+    EXPORTED,
+    FINISHED,
+    LOADED,
+    SAVED,
+    SECONDS,
+    Board,
+    explained,
+    free_port,
+    running,
+)
 from tests.train.proxy import proxy
 
 pytestmark = pytest.mark.slow
@@ -77,7 +87,7 @@ def processes(pid: int) -> list[psutil.Process]:
 def test_the_procedure_of_the_paper_by_clicks(project: Path, page: Any) -> None:
     loaded: list[str] = []
     page.on("requestfinished", lambda request: loaded.append(request.url))
-    with running(project) as server:
+    with running(project) as server, explained(page, server):
         board = Board(page, server.url)
         pick_and_preview(board, project)
         trained = train(board, project)
@@ -184,13 +194,15 @@ def test_behind_a_proxy_it_trains_and_ctrl_c_ends_all(project: Path, page: Any) 
     missing: list[str] = []
     page.on("response", lambda answer: missing.append(answer.url) if answer.status > 399 else None)
     with running(project, "--root-path", path) as server:
-        with proxy(server.url, path, free_port()) as url:
+        with proxy(server.url, path, free_port(), late=1.0) as url, explained(page, server):
             board = Board(page, url)
             board.button("预览数据集").click()
             page.locator(".modal-box").get_by_text(f'"{QUESTION}"').first.wait_for()
             board.button("关闭").click()
             board.box("训练轮数").fill("100000")
-            board.button("开始").click()
+            board.button("保存训练参数").click()
+            page.get_by_text(SAVED).first.wait_for()
+            board.button("开始").click()  # the stream of the event before has just ended
             page.get_by_text(re.compile("'loss': ")).first.wait_for()
             page.close()
         running_now = processes(server.process.pid)

@@ -39,6 +39,7 @@ def serve(host: str, port: int, *, root_path: str, share: bool, filled: Mapping[
     from starlette.middleware import Middleware
 
     from medqa import remedies
+    from medqa.train.event_stream import EndedByBothSides
 
     fix_proxy(ipv6_enabled=":" in host)
     filled = {**filled, **_of_this_machine()} if filled else {}
@@ -54,7 +55,9 @@ def serve(host: str, port: int, *, root_path: str, share: bool, filled: Mapping[
                 inbrowser=False,
                 show_error=True,  # a failure's own words, in place of "Error"
                 prevent_thread_lock=True,
-                app_kwargs={"middleware": [Middleware(_NothingFromElsewhere)]},
+                app_kwargs={
+                    "middleware": [Middleware(_NothingFromElsewhere), Middleware(EndedByBothSides)]
+                },
             )
             stop.wait()
             page.close(verbose=False)
