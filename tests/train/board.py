@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 400  # that a slow machine may take to start, or to train
+ENVIRONMENT = {
+    # So small a model gains nothing by threads, and on a busy machine they wait for ever.
+    "OMP_NUM_THREADS": "1",
+    # The page shows what a training says, and at WARNING no loss.
+    "LLAMAFACTORY_VERBOSITY": "INFO",
+}
 FINISHED, LOADED, EXPORTED = "训练完毕。", "模型已加载，可以开始聊天了！", "模型导出完成。"
 SAVED = "训练参数已保存至："
 
@@ -52,8 +58,7 @@ def running(project: Path, *words: str) -> Iterator[Server]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "scripts/webui.py"), "--port", str(port), *words],
-            # So small a model gains nothing by threads, and on a busy machine they wait for ever.
-            env=os.environ | {"MEDQA_ROOT": str(project), "OMP_NUM_THREADS": "1"},
+            env=os.environ | ENVIRONMENT | {"MEDQA_ROOT": str(project)},
             stdout=out,
             stderr=out,
             start_new_session=True,

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from medqa.environment import defaults
 from medqa.errors import ConfigError, StepError
 
 MEMORY_BYTES = 31 << 20  # what a worker may keep for its next rows is twice that
@@ -175,13 +176,9 @@ def _may_fork() -> bool:
 
 def _shared() -> bool:
     """Loads numpy, once for all copies of this process, and says whether they are safe still."""
-    _spare_threads()
-    import_module("numpy")
+    with defaults(OPENBLAS_NUM_THREADS="1"):  # numpy's own threads begin by spinning
+        import_module("numpy")
     return _may_fork()
-
-
-def _spare_threads() -> None:
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's own begin by spinning
 
 
 def _begin(prepare: Callable[[], object] | None, forked: bool) -> None:
@@ -190,7 +187,7 @@ def _begin(prepare: Callable[[], object] | None, forked: bool) -> None:
     if forked:
         _close_files()
     gc.set_threshold(100_000)  # rows are many and hold no cycles
-    _spare_threads()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _keep_memory()
     threading.Thread(target=_follow_parent, daemon=True).start()
     if prepare:

@@ -7,13 +7,13 @@ answers are those of base and adapter (`parity`). One copy of the model is in me
 
 import gc
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medqa import provenance
+from medqa.environment import defaults
 from medqa.errors import CheckFailedError, CheckpointError, StepError
 from medqa.export import card
 from medqa.export.derived import take_texts
@@ -118,8 +118,12 @@ def _require_imported(base: Path) -> None:
 
 def _merge(job: Job, staging: Path) -> None:
     """Runs LLaMA-Factory's export into `staging`, with its warnings and without its chatter."""
-    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARNING")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with defaults(LLAMAFACTORY_VERBOSITY="WARNING", TRANSFORMERS_VERBOSITY="error"):
+        _export_model(job, staging)
+    gc.collect()  # the model is part of a circle, and the next one would come beside it
+
+
+def _export_model(job: Job, staging: Path) -> None:
     from llamafactory.train.tuner import export_model
     from transformers.utils import logging
 
@@ -142,7 +146,6 @@ def _merge(job: Job, staging: Path) -> None:
                 f"LLaMA-Factory could not merge {shown(job.adapter)} into {shown(job.base)} "
                 f"({cause}); nothing was written"
             ) from error
-    gc.collect()  # the model is part of a circle, and the next one would come beside it
 
 
 def _finish(job: Job, staging: Path) -> None:

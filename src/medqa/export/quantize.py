@@ -7,7 +7,6 @@ setting of configs/*/qlora_sft.yaml). Embedding and output layer stay as they ar
 import gc
 import importlib.metadata
 import importlib.util
-import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medqa import provenance
+from medqa.environment import defaults
 from medqa.errors import CheckFailedError, ConfigError
 from medqa.export import battery
 from medqa.export.derived import accompany, take_texts
@@ -94,7 +94,8 @@ def quantize(source: Path, target: Path, bits: Bits, *, overwrite: bool = False)
     sys.stdout.flush()
     with atomic_folder(target, overwrite=overwrite) as staging, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
-        cost = _make(source, staging, bits)
+        with defaults(TRANSFORMERS_VERBOSITY="error"):
+            cost = _make(source, staging, bits)
         _finish(source, staging, bits, cost)
         files = sorted(file for file in staging.iterdir() if file.is_file())
         provenance.write(
@@ -144,7 +145,6 @@ def require_sound(found: Cost, bits: Bits) -> None:
 
 def _make(source: Path, staging: Path, bits: Bits) -> Cost:
     """Saves the quantised model to `staging` and measures what was saved."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch
     from transformers import AutoConfig, BitsAndBytesConfig
     from transformers.utils import logging

@@ -22,7 +22,7 @@ class EndedByBothSides:
     click may reach the server after that end, and its answer the page before it: by two
     connections, or two ways through a proxy. Then the page opens none, closes the old one, and
     waits for ever, while the training that it started runs unseen. With up to 0.3 s between page
-    and server that was two trainings of eight started as soon as the page was there.
+    and server that was two trainings of seven started as soon as the page was there.
 
     Here a stream stays open after ``close_stream`` until the page has closed it, and till then the
     answers to clicks, of whatever page, are held back.
