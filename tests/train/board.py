@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +101,8 @@ def explained(page: "Page", server: Server) -> Iterator[None]:
     began = time.monotonic()
     asked: list[str] = []
 
+    from playwright.sync_api import Error as PlaywrightError
+
     def note(event: str, request: "Request") -> None:
         if "gradio_api" in request.url:
             path = request.url.partition("gradio_api")[2]
@@ -114,9 +116,11 @@ def explained(page: "Page", server: Server) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        running_now = [server.process.pid, *psutil.Process(server.process.pid).children(True)]
-        for note_of in (page.inner_text("body"), "\n".join(asked), server.said(), f"{running_now}"):
-            error.add_note(note_of[-4000:])
+        error.add_note("\n".join(asked)[-4000:])
+        error.add_note(server.said()[-4000:])
+        with suppress(psutil.Error, PlaywrightError):  # either may be gone
+            error.add_note(f"{psutil.Process(server.process.pid).children(recursive=True)}")
+            error.add_note(page.inner_text("body", timeout=5000)[-4000:])
         raise
 
 
