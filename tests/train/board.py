@@ -33,7 +33,7 @@ SAVED = "训练参数已保存至："
 
 @dataclass(frozen=True)
 class Server:
-    """The process of ``scripts/webui.py``, and where it answers."""
+    """A process that serves a page, and where it answers."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -45,6 +45,13 @@ class Server:
 
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8")
+
+    def wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not answers(self.url):
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.2)
 
 
 @contextmanager
@@ -65,11 +72,7 @@ def running(project: Path, *words: str) -> Iterator[Server]:
         )
     server = Server(process, port, log)
     try:
-        deadline = time.monotonic() + SECONDS
-        while not answers(server.url):
-            assert process.poll() is None, server.said()
-            assert time.monotonic() < deadline, server.said()
-            time.sleep(0.2)
+        server.wait_until_it_answers()
         yield server
     finally:
         if process.poll() is None:
@@ -98,10 +101,10 @@ def answers(url: str) -> bool:
 @contextmanager
 def explained(page: "Page", server: Server) -> Iterator[None]:
     """Adds to what goes wrong in the block what the page shows, has asked, and its server says."""
+    from playwright.sync_api import Error as PlaywrightError
+
     began = time.monotonic()
     asked: list[str] = []
-
-    from playwright.sync_api import Error as PlaywrightError
 
     def note(event: str, request: "Request") -> None:
         if "gradio_api" in request.url:

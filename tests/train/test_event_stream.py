@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.browser import chromium
-from tests.train.board import ROOT, SECONDS, answers, free_port
+from tests.train.board import ROOT, Server, free_port
 from tests.train.proxy import proxy
 
 pytestmark = pytest.mark.slow
@@ -25,28 +24,25 @@ def page_behind_proxy(log: Path, *words: str) -> Iterator[Any]:
     """Opens the page with two buttons, each of which writes its name into one box."""
     port = free_port()
     with log.open("wb") as out:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "tests.train.two_buttons", str(port), PATH, *words],
             cwd=ROOT,
             env=os.environ | {"GRADIO_ANALYTICS_ENABLED": "False"},
             stdout=out,
             stderr=out,
         )
+    server = Server(process, port, log)
     try:
-        deadline = time.monotonic() + SECONDS
-        while not answers(f"http://127.0.0.1:{port}"):
-            assert server.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-            time.sleep(0.2)
-        behind = proxy(f"http://127.0.0.1:{port}", PATH, free_port(), late=1.0)
+        server.wait_until_it_answers()
+        behind = proxy(server.url, PATH, free_port(), late=1.0)
         with behind as url, chromium() as browser:
             page = browser.new_page()
             page.route(lambda asked: not asked.startswith(url), lambda route: route.abort())
             page.goto(url)
             yield page
     finally:
-        server.kill()
-        server.wait()
+        process.kill()
+        process.wait()
 
 
 def click(page: Any, word: str, *, seconds: float = 60) -> None:

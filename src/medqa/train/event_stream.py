@@ -7,7 +7,10 @@ from typing import Any
 _CLOSE = b'data: {"msg":"close_stream"'
 
 _PATIENCE = 5.0
-"""Seconds that a page may take to close its end; a proxy may never tell us that it did."""
+"""Seconds that a page may take to close its end; a proxy may never tell us that it did.
+
+Where the end takes longer to reach the page, a click may be lost as before.
+"""
 
 _TICK = 0.01
 
