@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
+
+# The same examples in every run, and no failure because the machine was busy.
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in what a script starts with &; so would be all that tests start and then interrupt.

@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import settings
 
 from medqa.data import pipeline
-
-# The same examples in every run, and no failure because the machine was busy.
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci")
 
 SETTINGS: dict[str, Any] = {
     "name": "demo",

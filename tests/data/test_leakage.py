@@ -1,3 +1,5 @@
+from zlib import crc32
+
 import polars as pl
 import pytest
 
@@ -5,11 +7,14 @@ from medqa.data.leakage import LONG_ANSWER, measure
 
 
 def frame(*rows: tuple[str, int, int]) -> pl.DataFrame:
-    """Rows of question, answer key and answer length."""
+    """Rows of question, answer key and answer length.
+
+    Not keyed by `hash`, which is another in every run: so would be what is sampled.
+    """
     return pl.DataFrame(
         {
             "question": [row[0] for row in rows],
-            "question_key": pl.Series([hash(row[0]) % 2**63 for row in rows], dtype=pl.UInt64),
+            "question_key": pl.Series([crc32(row[0].encode()) for row in rows], dtype=pl.UInt64),
             "answer_key": pl.Series([row[1] for row in rows], dtype=pl.UInt64),
             "answer_chars": [row[2] for row in rows],
         },
@@ -92,13 +97,11 @@ def test_it_is_exact() -> None:
 
 def test_the_sample_is_seeded_and_does_not_depend_on_the_order() -> None:
     rows = [(f"{'饮酒以后可以服用西地那非吗' if n % 3 else '无关'}{n}", 9, 9) for n in range(300)]
-    found = [
-        measure(TRAIN, frame(*order), sample=20, seed=seed)
-        for order, seed in ((rows, 1), (rows[::-1], 1), (rows, 2), (rows, 3))
-    ]
-    assert found[0] == found[1]
-    assert found[0]["sampled"] == 20
-    assert len({result["similar_80"] for result in found}) > 1
+    found = measure(TRAIN, frame(*rows), sample=20, seed=1)
+    assert found["sampled"] == 20
+    assert measure(TRAIN, frame(*rows[::-1]), sample=20, seed=1) == found
+    others = [measure(TRAIN, frame(*rows), sample=20, seed=seed) for seed in range(2, 12)]
+    assert any(other["similar_80"] != found["similar_80"] for other in others)
 
 
 @pytest.mark.parametrize("train", [TRAIN, TRAIN.clear()])

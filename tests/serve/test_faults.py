@@ -68,9 +68,7 @@ def by_chance(schema: Any, count: int, use: Callable[[schemathesis.Case], None])
 
     @settings(
         max_examples=count,
-        derandomize=True,
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],
     )
