@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
+OURS = ("MEDQA_", "LLAMAFACTORY_", "OMP_", "OPENBLAS_")  # Ray, torch and lm-eval set their own
 
 # The same examples in every run, and no failure because the machine was busy.
 settings.register_profile(
@@ -41,6 +43,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1 if item.path in slow else 3
 
     items.sort(key=turn)
+
+
+@pytest.fixture(autouse=True)
+def _environment_stays() -> Iterator[None]:
+    """A variable of ours that a test leaves would change those after it in the same worker."""
+
+    def ours() -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+
+    before = ours()
+    yield
+    assert ours() == before
 
 
 @pytest.fixture(scope="session")

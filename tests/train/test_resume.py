@@ -147,14 +147,24 @@ def kill(*processes: psutil.Process) -> None:
 
 
 def kill_when(started: "subprocess.Popen[str]", moment: Callable[[], bool]) -> bool:
-    """Kills the script and the trainer (kill -9) as soon as `moment` has come."""
-    process = psutil.Process(started.pid)
-    give_up = time.monotonic() + 200
+    """Kills the script and the trainer (kill -9) as soon as `moment` has come.
+
+    To look for children takes longer than a file of a checkpoint takes to be written: those that
+    are known go first, then what a script that stands still has started since.
+    """
+    script = psutil.Process(started.pid)
+    known: list[psutil.Process] = []
+    give_up, look = time.monotonic() + 200, 0.0
     while not (come := moment()) and started.poll() is None and time.monotonic() < give_up:
+        if time.monotonic() > look:
+            known, look = script.children(recursive=True), time.monotonic() + 1
         time.sleep(0.0005)
     if started.poll() is None:
-        children = process.children(recursive=True)
-        kill(process, *children)
+        script.suspend()
+        for process in known:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        kill(script, *script.children(recursive=True))
     started.communicate()
     return come
 
