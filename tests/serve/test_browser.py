@@ -216,7 +216,7 @@ def test_base_tuned_side_by_side(visit: Open, server: Standin) -> None:
     tab.find("#stop").click()
     assert tab.find(".turn:last-child .note:has-text('已停止')").count() == 2
     tab.page.reload()
-    assert tab.find("input:checked").get_attribute("value") == "both"
+    tab.find("input[value=both]:checked").wait_for(state="attached")  # page.json comes later
 
 
 def test_one_model_has_no_switch(visit: Open) -> None:
