@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
-OURS = ("MEDQA_", "LLAMAFACTORY_", "OMP_", "OPENBLAS_")  # Ray, torch and lm-eval set their own
+# What our code sets; Ray, torch and lm-eval leave variables of their own.
+OURS = ("MEDQA_", "LLAMAFACTORY_", "TRANSFORMERS_", "OMP_", "OPENBLAS_")
 
-# The same examples in every run, and no failure because the machine was busy.
-settings.register_profile(
-    "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+# Hypothesis's own: the same examples in every run, and no failure because the machine was busy.
 settings.load_profile("ci")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

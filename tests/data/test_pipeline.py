@@ -289,7 +289,10 @@ def corrupt(line: bytes, how: str, at: float) -> bytes:
             return line[:place] + b"\n" + line[place:]
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.lists(st.tuples(st.integers(0, 29), CORRUPTIONS, st.floats(0, 1)), max_size=30),
     st.integers(0, 3),

@@ -68,7 +68,6 @@ def by_chance(schema: Any, count: int, use: Callable[[schemathesis.Case], None])
 
     @settings(
         max_examples=count,
-        database=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],
     )

@@ -143,7 +143,6 @@ def kill(*processes: psutil.Process) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=20)
 
 
 def kill_when(started: "subprocess.Popen[str]", moment: Callable[[], bool]) -> bool:
@@ -161,10 +160,10 @@ def kill_when(started: "subprocess.Popen[str]", moment: Callable[[], bool]) -> b
         time.sleep(0.0005)
     if started.poll() is None:
         script.suspend()
-        for process in known:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        kill(script, *script.children(recursive=True))
+        kill(*known)
+        children = script.children(recursive=True)
+        kill(script, *children)
+        psutil.wait_procs(children, timeout=20)
     started.communicate()
     return come
 
@@ -235,6 +234,7 @@ def test_a_trainer_outlives_its_killed_script_and_keeps_others_out(project: Proj
     assert (code, "another training is writing saves/orphan" in said) == (2, True)
     assert trainer.is_running()
     kill(trainer)
+    trainer.wait(timeout=20)
 
 
 def test_patience_survives_a_kill_and_what_had_stopped_is_not_trained_on(project: Project) -> None:
