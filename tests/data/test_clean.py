@@ -113,6 +113,21 @@ NOISE = st.sampled_from(
         "答：",
         "1、",
         "最后",
+        "--",
+        "**",
+        "··",
+        "~",
+        "．",
+        "）",
+        "】",
+        "/",
+        "undefined",
+        "建议。",
+        "岁",
+        "患者年龄：",
+        "主要症状：",
+        "求助",
+        "急。",
     ]
 )
 TEXTS = st.lists(st.one_of(NOISE, DOSES), min_size=1, max_size=14).map("".join)
@@ -216,6 +231,7 @@ def test_each_mending_rule_can_be_switched_off(rule: str, text: str) -> None:
         ("url_answer", "头疼", "http://a.cn/1"),
         ("truncated_answer", "头疼", "多喝水，"),
         ("echo_answer", "头疼吃什么药", "头疼吃什么药？"),
+        ("empty_form", "患者性别：患者年龄：", "多喝水"),
         ("off_topic", "狗狗拉稀怎么办", "看兽医"),
         ("advertisement", "头疼", "详情咨询[电话]"),
     ],
@@ -310,8 +326,9 @@ def nothing_is_missed(text: str, before: int, after: int) -> None:
     for objector in (drop.url_answer, drop.truncated_answer, drop.advertisement):
         if not after & clean.AFTER.bits[objector.__name__]:
             assert not objector("", text), objector
-    if not after & clean.ASKED:
-        assert not drop.off_topic(text, "兽医")
+    for objector in (drop.empty_form, drop.off_topic):
+        if not after & clean.AFTER.bits[objector.__name__]:
+            assert not objector(text, "兽医"), objector
 
 
 @pytest.mark.parametrize("looked", [Triggers.of, together], ids=["alone", "together"])
@@ -376,6 +393,15 @@ WAKING = {
         "头疼，化验、检查结果：无",
         "头疼，医生询问。",
         "头疼，生活护理。",
+        "请依照发病时间、主要症状表现来填写此部分头疼",
+        "分析，头疼",
+        "答非所问、敷衍、无意义回复，将会被通头疼的报！",
+        "头疼。建议。多喝水",
+        "头疼。治疗方案。多喝水",
+        "头疼怎么办？想",
+        "头疼怎么办？想得",
+        "全部症状；头疼",
+        "岁我头疼",
     ],
     "greetings": [
         "亲，头疼",
@@ -383,6 +409,20 @@ WAKING = {
         "患者早上好，头疼",
         "网友嗨，头好疼",
         "网友哈喽，头好疼",
+    ],
+    "html_tags": ["<b>头疼</b>", "头疼，undefined"],
+    "half_width": ["头疼２次", "β－HCG"],
+    "repeated_punctuation": [
+        "头疼！！多喝水",
+        "头疼! !多喝水",
+        "头疼~~多喝水",
+        "头疼～～多喝水",
+        "头疼～。多喝水",
+        "头疼。～多喝水",
+        "2--3次",
+        "**头疼",
+        "头疼··多喝水",
+        "头疼``多喝水",
     ],
     "question_courtesies": [
         "头疼，谢谢",
@@ -395,6 +435,12 @@ WAKING = {
         "头疼，期待解答",
         "头疼，在线等",
         "头疼，拜托了",
+        "头疼，想帮忙看看",
+        "头疼，不胜感激",
+        "头疼，我等待解答",
+        "头疼，我静候解答",
+        "头疼，给点建议吧",
+        "头疼，提些意见吧",
     ],
     "closing_wishes": [
         "多喝水。祝健康。",
@@ -419,12 +465,16 @@ WAKING = {
         "多喝水。还有什么问题需要咨询吗。",
         *(f"多喝水。有疑问可以{w}。" for w in ("咨询", "提问", "追问", "联系", "留言", "沟通")),
         "多喝水。有疑问可以问我。",
+        "多喝水。以上供参考。",
+        "多喝水。以上供你参考。",
+        "多喝水。保佑你！",
     ],
     "stray_punctuation": [
         "，头疼",
         '\\"头疼',
         "头疼\n，多喝水",
-        *(f"头疼。{m}" for m in "“‘（【《(["),
+        *(f"头疼。{m}" for m in "“‘（【《([/／—-》】"),
+        *(f"头疼{m}多喝水" for m in ("（）", "()", "【】", "《》", "“”", "‘’", "（ ）", "( )")),
     ],
 }
 

@@ -287,6 +287,24 @@ def test_truncated_answers(answer: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("患者性别：患者年龄：问题描述：", True),
+        ("患者性别：患者年龄：主要症状：发病时间：化验检查结果：", True),
+        ("全部症状：发病时间及原因：治疗情况：", True),
+        ("病情描述：\n曾经治疗情况和效果：", True),
+        ("患者性别：女患者年龄：", False),
+        ("主要症状：头疼", False),
+        ("头疼：", False),
+        ("请问怎么办：", False),
+        ("", False),
+    ],
+)
+def test_empty_forms(question: str, expected: bool) -> None:
+    assert drop.empty_form(question, "多喝水") is expected
+
+
+@pytest.mark.parametrize(
     ("question", "answer"),
     [
         ("高血压吃什么药？", "高血压吃什么药"),
@@ -329,6 +347,8 @@ def test_many_links_and_a_word_take_no_time() -> None:
         ("我门诊时间是每周一下午1点和周四上午8点，如果挂号已满，可以直接找我加号。", True),
         ("到医院挂我的号，我给您加号。", True),
         ("服用方便不需熬制需要帮助请与我联系。", True),
+        ("长期供求肿瘤。肾移植药品如：万珂。", True),
+        ("长期供血不足会头晕，供求没有问题。", False),
         ("去中医院就诊，方便的话可来我处就诊。", True),
         ("我们科室做这种手术技术已经非常成熟。", True),
         ("两者与我们的生活联系密切，有密切联系。", False),

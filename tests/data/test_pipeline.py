@@ -321,8 +321,9 @@ def test_real_rows(project: Project, shared: Path) -> None:
     assert "pairs of 'huatuo_consultation_qa' are left out (url_answer" in text
     assert sources["huatuo26M-testdatasets"]["rows"] == 3000
     reasons = sources["huatuo26M-testdatasets"]["reasons"]
-    # Read one by one: 51 answers end in a comma or colon, 11 name a hotline, 2 are about animals.
-    assert reasons.keys() == {"truncated_answer", "advertisement", "off_topic"}
+    # Read one by one: 52 answers end in a comma or colon, 18 advertise, 2 are about animals, and
+    # 2 questions are empty forms.
+    assert reasons.keys() == {"truncated_answer", "advertisement", "off_topic", "empty_form"}
     assert sum(reasons.values()) < 100
     for name in ("huatuo_encyclopedia_qa", "huatuo_knowledge_graph_qa", "Huatuo26M-Lite"):
         assert sources[name]["train"] + sources[name]["test"] == 5

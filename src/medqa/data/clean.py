@@ -45,6 +45,7 @@ OBJECTIONS: tuple[Objector, ...] = (
     drop.url_answer,
     drop.truncated_answer,
     drop.echo_answer,
+    drop.empty_form,
     drop.off_topic,
     drop.advertisement,
 )
@@ -81,7 +82,7 @@ AFTER = Triggers(
     _of(rule for rule in OBJECTIONS if rule.__name__ in WOKEN_BY), {_HARD: normal.HARD}
 )
 # Of `AFTER`, what is sought in a question, what in an answer, and what for the key of either.
-ASKED = AFTER.bits[drop.off_topic.__name__]
+ASKED = AFTER.bits[drop.empty_form.__name__] | AFTER.bits[drop.off_topic.__name__]
 HARD = AFTER.bits[_HARD]
 ANSWERED = sum(AFTER.bits.values()) - ASKED - HARD
 _LINK = BEFORE.bits[drop.url_answer.__name__]

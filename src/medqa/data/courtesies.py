@@ -7,14 +7,17 @@ module is long because of its lists of wordings, which stand beside the rules th
 import re
 
 from medqa.data.mend import ENDS, HAN, unless_empty
-from medqa.data.triggers import BLANKS, by_letter, woken_by
+from medqa.data.triggers import BLANKS, EDGE, by_letter, woken_by
 
 _WHO = (
-    r"(?:(?:亲爱的|尊敬的|这位|各位)*(?:\[姓名\])?(?:医生|医师|大夫|专家|教授|主任|老师|患者|"
+    r"(?:(?:亲爱的|尊敬的|敬爱的?|这位|各位)*(?:\[姓名\])?(?:医生|医师|大夫|专家|教授|主任|老师|患者|"
     r"病友|朋友|网友|用户|家长|"
     r"宝妈|妈妈|先生|女士|亲|家属|楼主|同学|提问者|大家|宝妈妈)(?:们|朋友|家长|医生|专家)*)"
 )
-_HI = r"(?:您好|你好|您们好|你们好|大家好|早上好|上午好|中午好|下午好|晚上好|哈喽|嗨)"
+_HI = (
+    r"(?:您好|你好|您们好|你们好|大家好|早上好|上午好|中午好|下午好|晚上好|新年好|节日好|周末好|"
+    r"哈喽|嗨)"
+)
 _STOP = r"(?:[，。！？；：、,;:!?~～…]|\.(?!\d)|[^\S\n])"
 _PLEASANTRY = (
     r"(?:很高兴(?:能|可以)?(?:回答|解答)[您你]的(?:问题|提问)"
@@ -22,6 +25,9 @@ _PLEASANTRY = (
     r"解决)[^，。！？；：,.!?;:\d\n]{0,8}"
     r"|(?:感谢|谢谢)[您你]?(?:的|对)?[^，。！？；：,.!?;:\d\n]{0,10}(?:咨询|提问|信任|支持|"
     r"关注)[^，。！？；：,.!?;:\d\n]{0,8}"
+    r"|我?(?:已经?)?(?:详细|认真|仔细)?(?:看|阅读|查看)(?:到|过)?了?[您你](?:的|所?咨询的|所?描述的|"
+    r"所?提的)(?:问题|情况描述|病情描述|提问|资料)"
+    r"|我是[您你]的[^，。！？；：,.!?;:\d\n]{0,8}顾问"
     r"|欢迎(?:[您你])?(?:来到|的?咨询|的?提问|光临|使用)[^，。！？；：,.!?;:\d\n]{0,14}"
     r"|[您你]的(?:问题|情况|提问|咨询|病情描述)(?:我|我们)?(?:已经|已)?(?:收到|看到|了解)了?"
     r"|(?:针对)?[您你](?:的|提出的|所提的)问题(?:给予|为[您你])?(?:解答|回答|回复|分析)如下)"
@@ -35,10 +41,14 @@ _OPENING = (
     rf"{_AFTER_HI})"
     rf"|{_WHO}好{_STOP}+"
     rf"|(?:亲爱的|亲|(?:这位)?朋友|医生|大夫|专家|老师)(?:们)?(?:[，,！!：:~～。]{_STOP}*)|"
-    rf"{_PLEASANTRY}{_STOP}+)+"
+    rf"(?:尊敬的?|敬爱的?)(?:医生|大夫|专家|教授|老师)(?:们)?(?:[，,：:]{_STOP}*)|"
+    rf"好[，,](?=(?:医生|大夫)[，,]|根据|针对|[您你]的|请问)|"
+    rf"{_PLEASANTRY}{_STOP}+|很?高兴(?:能)?为[您你](?:解答|服务)(?=[{HAN}])(?![的是疑]|问题))+"
 )
 _GREETING = re.compile(rf"(?:[{HAN}]{{1,2}}(?=(?:医生|大夫|主任|教授|老师){_HI}))?{_OPENING}")
-_GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊这各")
+_GREETING_FIRST = frozenset(
+    "亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊敬这各新节周好我已看阅查详认仔"
+)
 _GREETING_INSIDE = re.compile(
     rf"(?:(?<=[{ENDS}：])|(?<=[0-9][.、，]))[^\S\n]?(?:{_WHO}?{_STOP}?{_HI}(?:[呀啊哦]|{_WHO})?"
     rf"(?:{_STOP}+|(?=[你您]的|建议|根据|考虑|针对)|(?<=您好){_AFTER_HI}(?!了)(?=[{HAN}]))"
@@ -51,6 +61,7 @@ _GREETING_BETWEEN = re.compile(
     rf"(?:(?=针对|根据|建议|请问|我|[您你]的)|[，,！!：:。]+)"
 )
 _ASKING = re.compile("怎么|怎样|什么|如何|吗|呢|哪|为何|么$")
+_TITLE = re.compile("(?:主任|医生|大夫|医师|教授|老师|专家)$")
 
 
 @woken_by("[您你们家午上]好", "哈喽", "嗨", first=_GREETING_FIRST)
@@ -80,7 +91,7 @@ _LABELS = (
     "专家意见|处理建议|处理意见|治疗建议|回复建议|建议意见|医生询问|医生回复|医生回答|医生解答|"
     "专家回答|专家回复|"
     "专家解答|生活护理|个人建议|指点意见|参考意见|知道意见|"
-    r"想得到[^，。！？：:\n]{0,8}|问题描述|病情描述(?:[（(]?发病时间、主要症状、症状变化等[)）]?)?|"
+    r"想得到[^，。！？：:\n]{0,8}|希望得到[^，。！？：:\n]{0,4}帮助|怎样的帮助|编辑推荐|问题描述|病情描述(?:[（(]?发病时间、主要症状、症状变化等[)）]?)?|"
     "详细病情及咨询目的|病情及咨询目的|健康咨询描述|疾病描述"
 )
 _GAP = r"[^\S\n]*"
@@ -92,10 +103,10 @@ _FORM = (
     r"想要得到[^，。！？：:\n]{0,8}",
     "需要医生帮助提供远程诊断",
     "：需要医生帮助提供远程诊断",  # a colon for the stop that belongs there
-    "病情描述[（(](?:发病时间、主要症状|主要症状、发病时间)等?[)）]",
     "本次发病及持续时间",
     "目前一般情况",
     "以往诊断治疗经过及效果",
+    "曾经治疗情况及是否有过敏、遗传病史",
 )
 # Under these, 头孢 alone is what was tried, and would say nothing without its heading.
 _TRIED = (
@@ -119,6 +130,10 @@ _NOTHING = (
     "(?:暂?[无無]|暂?没有|[暂尚还]?未|不知道|不明白|不清楚|[未没无]治疗过?|没治过)"
     f"(?=[，。！？；、]|{_NEXT_HEADING})"
 )
+_HEADINGS = "|".join(
+    [_LABELS, "全部症状", "治疗情况", *_FORM[:4], *_FORM[5:], *_TRIED[1:], *_EMPTY_FORM]
+)
+EMPTY_FORM = re.compile(rf"(?:(?:{_HEADINGS}){_GAP}[：:]+\s*)+")
 # A noun behind one of these, 请听取指导意见, 医生的指导意见; elsewhere a label without its colon.
 _NO_LABEL = (
     "(?<![给求按听此该我您你些么何点份]指导意见)"
@@ -127,6 +142,13 @@ _NO_LABEL = (
     "以及|具体|相应|相关|有关|合适|参考|这个|有个|一个|几个|几点|几条|一份|一条|需要|没有|好的|医生|"
     "医师|大夫|专家|您的|你的|我的|们的|他的|她的|出的|供的|业的|体的|理的|确的)指导意见)"
     "(?<!(?:医生|医师|大夫|专家|医院)的指导意见)"
+)
+# Before a comma it is a noun, 用药指导意见，, but not behind the end of such a clause.
+_CLAUSE_BEFORE = "(?<=(?:症状|所致|引起|起的|导致|致的|可能|现象|表现|关系|正常)指导意见)"
+# What the site tells its doctors, and the same where one wrote into the middle of it.
+_INSTRUCTION = "答非所问、敷衍、无意义回复[，,]将会被通报[！!]?"
+_WOVEN = re.compile(
+    "(?:指导意见[，,])?答非所问、敷衍、无意义回复[，,]将会被通(?!报)(.+?)[。，]?报[！!]$", re.M
 )
 # What must stand before a label is looked at behind it.
 _ANY_LABEL = (
@@ -140,18 +162,30 @@ _ANY_LABEL = (
                 for label in _SITE
             ),
             rf"指导意见{_NO_LABEL}(?=[{HAN}])(?!如下|[是为的与和及吗呢吧来])",
+            f"指导意见{_CLAUSE_BEFORE}(?=[，,])",
+            "指导意见(?<=有关指导意见)(?=个人建议)",
             *(f"{label}(?<=[{ENDS}].{{4}})(?=。)" for label in _SITE),
             f"生活护理(?<=[{ENDS}].{{4}})(?=[{HAN}])(?![是的方工上中和与及也应要需不很非措])",
             "意见建议(?<![的些么何出供]意见建议)(?<!指导意见建议)(?![的，、是])",
-            f"全部症状{_GAP}[：:]+",
+            f"全部症状{_GAP}[：:；;]+(?:{_GAP}{_NOTHING})?",
+            rf"主要症状[：:](?<=\A.{{5}})(?!{_NEXT_HEADING})",
+            rf"症状[：:](?<=\A.{{3}})(?!{_NEXT_HEADING})",
+            r"治疗指导[：:](?<=\A.{5})",
+            f"患者年龄[：:](?=[{HAN}])(?![一二三四五六七八九十两未不约半幼男女]|{_NEXT_HEADING})",
+            f"患者性别[：:](?=[{HAN}])(?![男女未不]|{_NEXT_HEADING})",
+            *(f"{word}(?<=[{ENDS}]{word})(?=。)" for word in ("建议", "治疗方案")),
             *(f"{heading}{_GAP}[：:]+(?:{_GAP}{_NOTHING})?" for heading in _FORM),
             *(f"{heading}{_GAP}[：:]+(?:{_GAP}{_NOTHING}|{_SAYS_IT})" for heading in _TRIED),
             *(f"{word}{_GAP}[：:]+(?:{_NOTHING}|(?={_NEXT_HEADING}))" for word in _EMPTY_FORM),
+            "病情描述[（(](?:发病时间、主要症状|主要症状、发病时间)等?[)）]",
+            f"发病时间及原因(?<=[{ENDS}].{{7}})",
+            "请依照发病时间、主要症状表现来填写此部分",
             "请输入问题的描述[，,]医生将为您一一解答",
             "请(?:根据|针对)(?:患者|提问者)?想要?得到的帮助[，,]提供合理化"
-            "(?:指导意见[，,]答非所问、敷衍、无意义回复[，,]将会被通报[！!]?)?",
+            f"(?:指导意见[，,]{_INSTRUCTION})?",
             "附件[：:]点击查看大图",
             "建议[：:](?<=^建议.)",
+            r"分析[：:，,](?<=\A分析.)",
             "见建议[：:](?<!意见建议.)",
         ]
     )
@@ -165,17 +199,24 @@ _EMPTY_LABEL = re.compile(
     r"(?:曾经的?治疗?情?况?和?效?果?|曾经$|发病时间及原因|治疗情况|化验、检查结果|"
     r"病情描述[（(]发病时?间?、?主?要?症?状?等?|"
     r"想要?得到(?:怎样|什么|医生|怎|样|的)*(?:帮助?)?[？?]?|医生询问|生活护理)"
-    r"[：:]?(?:无|没有|暂无)?[。！？]?$"
+    r"[：:]?(?:无|没有|暂无)?[。！？]?$|(?<=[。！？?!])想得?$"
 )
+# What the site's form left of an age: 岁问题描述：…
+_SCRAP = re.compile(r"\A[岁天](?:。|，|(?=患者|我|病史))")
 _ENUMERATED = re.compile(
     r"(?:^|[。！？；\n])[（(]?(?:\d{1,2}|[一二三四五六七八九十]{1,2})[、.．）)]$"
 )
 _ASKED_FIRST = frozenset("问答回提")
+_SCRAP_FIRST = frozenset("岁天")
 
 
 @woken_by(
     *(f"[析见议导问复答理述的状因况果助断别龄间查）){BLANKS}]{colon}" for colon in "：:"),
     "[情例题]分析",
+    "建议。",
+    "方案。",
+    *(f"[。！？?!]{word}{EDGE}" for word in ("想", "想得")),
+    "全部症状",
     "指导意见",
     "[见导]建议",
     "健康指导",
@@ -189,8 +230,12 @@ _ASKED_FIRST = frozenset("问答回提")
     "曾经",
     "病时间及",
     "描述[（(]",
+    "请依照发",
+    f"{EDGE}分析，",
+    f"{EDGE}分析,",
     "[将查][为看][您大]",
-    first=_ASKED_FIRST,
+    "答非所问",
+    first=_ASKED_FIRST | _SCRAP_FIRST,
 )
 def section_labels(text: str) -> str:
     """Labels such as ``病情分析：`` go, at the start and inside; what stands under them stays.
@@ -202,12 +247,16 @@ def section_labels(text: str) -> str:
     """
     asked = _ASKED.match(text) if text[:1] in _ASKED_FIRST else None
     mended = text[asked.end() :] if asked else text
+    if "答非所问" in mended:
+        mended = _WOVEN.sub(r"\1。", mended)
     while True:
         before = mended
         mended = _LABEL.sub(_boundary, mended)
         empty = _EMPTY_LABEL.search(mended, max(0, len(mended) - 24))
         if empty:
             mended = mended[: empty.start()].rstrip("，,、；：: ")
+        if mended[:1] in _SCRAP_FIRST:
+            mended = _SCRAP.sub("", mended)
         if mended == before:
             break
     return unless_empty(text, mended)
@@ -224,25 +273,28 @@ _WISH = (
     rf"(?:首先|最后[，,]?|顺|谨|恭|并|也|同时|再次|衷心|在此|预|并且)*(?<![庆])祝(?:愿|福)?"
     rf"(?:{_NO_STOP}{{0,14}}?{_WISHED}){{1,3}}(?:[，,、]?(?:身体健康|生活愉快|心情愉快|工作顺利|"
     rf"茁壮成长|健康成长|"
-    rf"万事如意|(?:合|阖)家(?:欢乐|幸福)))*"
+    rf"万事如意|(?:合|阖)家(?:欢乐|幸福)))*|保佑[您你](?:们|健康|平安)*"
 )
 _HOPE = (
     rf"(?:以上(?:就是|是|的)?(?:我的|我)?(?:建议|回答|内容|方法|意见|信息|解答|"
     rf"分析)?(?:仅供参考)?[，,]?)?"
     rf"(?:也|最后|衷心|真心)?希望{_NO_STOP}{{0,18}}?(?:对[您你]{_NO_STOP}{{0,4}}(?:有|会有|"
     rf"能有){_NO_STOP}{{0,4}}帮助到?"
-    rf"|(?:对[您你])?有(?:所)?帮助|(?:帮到|帮助到?|帮)[您你](?:们)?|"
+    rf"|(?:对[您你])?有(?:所)?帮助|(?:帮到|帮助到?|帮)[您你](?:们)?(?:缓解|解决)?|"
     rf"给[您你]带?来?{_NO_STOP}{{0,4}}帮助|"
     rf"[让令使][您你]{_NO_STOP}{{0,4}}满意(?:[，,]对[您你]有(?:所)?帮助)?"
     rf"|[您你]{_NO_STOP}{{0,6}}满意|[您你]?正确的?治疗[，,]?早日(?:康复|恢复)"
-    rf"|早日(?:恢复)?(?:健康|康复|痊愈|恢复)|(?:对[您你])?有(?:所)?用)"
+    rf"|早日的?(?:恢复)?(?:健康|康复|痊愈|恢复)|(?:对[您你])?有(?:所)?用)"
 )
 _QUOTED = (
     r"以上(?:是|就是)(?:我|我们)?(?:对|关于)(?:“[^\d\n”]{0,80}”|"
     r"[“\"‘'「]?[^\d\n。]{0,80}?[”\"’'」]?)"
     r"(?:这个)?问题的(?:建议|解答|回答|回复)"
 )
-_CONCERNED = rf"以上(?:就是)?关于{_NO_STOP}{{2,30}}的(?:解答|回答|介绍)"
+_CONCERNED = (
+    rf"以上(?:就是)?关于{_NO_STOP}{{2,30}}的(?:解答|回答|介绍)"
+    r"|(?:以上|上述)(?:内容|意见|建议|回答|分析|信息)?(?:仅|只)?供[您你]?参考"
+)
 _THANKS = (
     rf"(?:非常|十分|最后)?(?:谢谢|感谢|多谢)(?:[您你](?:们)?)?(?:的|对)?"
     rf"(?:{_NO_STOP}{{0,10}}(?:咨询|提问|信任|支持|采纳|配合|关注|理解|合作))?了?"
@@ -250,7 +302,7 @@ _THANKS = (
 _WELCOME = (
     rf"(?:欢迎|期待)[您你]?(?:再次|再来|下次|继续|随时|前来|来|到|的)*(?:咨询|追问|提问|光临|"
     rf"交流|联系)我?(?:们)?"
-    rf"|(?:如果?|若|要是)?(?:您|你)?(?:还)?(?:有|存)(?:什么|任何|其他|其它|不清楚的|"
+    rf"|(?:如果?|若|要是)?(?:您|你)?(?:还)?(?:有|存)(?:什么|任何|其他|其它|不清楚的|相关的?|"
     rf"别的)*(?:疑问|疑惑|问题|不懂的|不明白的|需要|不清楚的?)"
     rf"(?:的话|需要|的地方)*[，,]?(?:您|你)?(?:都)?(?:可以|可|请|欢迎[您你]?)(?:再次|再|继续|"
     rf"随时|直接|来|向我|与我)*(?:咨询|提问|追问|联系|留言|问我|沟通)(?:我|我们)?"
@@ -275,7 +327,7 @@ _NEXT = r"(?=祝|希望|谢谢|感谢|多谢|欢迎|请对|请给|请点|如果|
 _MARK = r"(?:[，。！？；、,;!?~～…]|\.(?!\d)|[^\S\n])"
 # A word of each closing; what else closes stands at most 60 characters before it.
 _CLOSING_HINT = re.compile(
-    r"祝|希望(?=[^，。！？；：,.!?;:\d\n]{0,24}(?:帮|满意|[，,]?早日|有用))|谢谢|感谢|多谢|欢迎|期待|"
+    r"祝|保佑[您你]|供(?:[您你]?参考)|希望(?=[^，。！？；：,.!?;:\d\n]{0,24}(?:帮|满意|[，,]?早日|有用))|谢谢|感谢|多谢|欢迎|期待|"
     r"满意|回答[^。]{0,8}帮助"
     r"|采纳|评价|点评|好评|以上(?:是|就是|关于)|高兴[能为帮]|尽我所能|为[您你](?:解答|服务)|"
     r"解答完毕|需要咨询吗|"
@@ -285,7 +337,7 @@ _CLOSING_HINT = re.compile(
     )
 )
 _CLOSING_FIRST = (
-    "首最顺谨恭并也同再衷在预祝以真希非十谢感多欢期如若要您你还有存很高我请麻望方是别记不对"
+    "首最顺谨恭并也同再衷在预祝以上保真希非十谢感多欢期如若要您你还有存很高我请麻望方是别记不对"
 )
 
 _CLOSING = re.compile(
@@ -308,6 +360,9 @@ _CLOSING = re.compile(
     "评价",
     "[点好]评",
     "以上[是就关]",
+    "供参考",
+    "供[您你]参",
+    "保佑[您你]",
     "高兴[能为帮]",
     "尽我所能",
     "为[您你]服务",
@@ -338,15 +393,20 @@ _PLEA = (
     r"(?:(?:非常|万分|十分|先|多|在此|在这里|真的)*(?:谢谢|感谢|多谢|拜谢)谢?"
     r"(?:您|你|们|医生|大夫|专家|各位|大家|老师|朋友|了|啦|解答|指教|指导|帮助|帮忙|分析|和|及|"
     r"回答|回复|答复|快速|为我|给我|的)*"
-    r"|(?:跪求|恳求|请求|求|请|望|盼|希望|麻烦|期待|敬请|"
+    r"|(?:跪求|恳求|请求|求|肯请|恳请|请|望|盼|希望|麻烦|期待|敬请|"
     r"烦请)(?:能?得到)?(?:各位)?(?:好心|有经验|明白)?的?(?:您|你)?"
-    r"(?:专业)?的?(?:医生|大夫|专家|高手|大家|各位|老师|朋友)*(?:们)?能?(?:给予|提供|给|帮忙|帮|"
+    r"(?:专业)?的?(?:医生|大夫|专家|高手|大神|宝妈|大家|各位|老师|朋友)*(?:们)?能?(?:给予|提供|给|帮忙|帮|"
     r"予以|尽快|及时|详细|专业的|速|为我|我|一个|个|一些|一点|点)*"
     r"(?:解答|回答|回复|答复|指点|指教|指导|赐教|帮助|帮忙|帮帮忙|解惑|解释|咨询|解决|分析|"
-    r"建议|意见|答案|告诉我|解说|看看)(?:一下|下|谢谢)?"
+    r"建议|意见|答案|告诉我|解说|看看)(?:一下|下|谢谢)?(?:(?:我的)?(?:问题|疑惑))?"
     r"|(?:非常|很|急)?需要(?:您|你|大家|医生|专家)们?的帮助|麻烦(?:您|你|大家|医生)?[了啦]"
     r"|帮{2,}(?:我|忙)(?:吧|好吗|啊)?|(?<![代凋酬致道答姓])谢(?=[…。！~～]*$)"
-    r"|求(?:速?解|助|教|急|指点|帮忙|大神|答案)|跪求|盼复|(?:很是|真是?|好|很|"
+    r"|求(?:速?解|助|教|急|指点|帮忙|大神|答案|经验)|不胜感激|感激不尽"
+    r"|(?:能|想|哪位|麻烦|希望|请|求)(?:医生|大夫|专家|大神|大家|各位|您|你)*能?帮忙(?:我)?"
+    r"(?:解决|解答|分析|看看|回答|看|出)(?:一?下|个|点)?(?:问题|疑惑|主意)?吗?"
+    r"|(?:帮忙?)?[给提](?:点|个|一?些)(?:建议|意见)(?:吧|谢谢)?|希望解[决开]疑惑"
+    r"|我?在?(?:等待|等候|静候)着?(?:各位|您|你|医生|专家|大夫)*的?(?:解答|回复|回答|答复)"
+    r"|向(?:各位)?(?:医生|大夫|专家|大家)们?(?:求助|请教)|跪求|盼复|(?:很是|真是?|好|很|"
     r"非常)?着?急++(?:求)?|在线等|拜托(?:了|大家|各位)?|谢谢++|拜谢)"
 )
 # Possessive throughout: nothing is tried twice, however long a row of pleas is.
@@ -355,10 +415,18 @@ _CLOSING_PLEA = re.compile(
     rf"求(?:解|助|教)[。！!？?~～]*$|(?<![代凋酬致道答姓])谢[…。！~～]*$)|\.(?!\d))"
     rf"(?:(?>{_PLEA})(?:[，。！？；、,;!?~～…\s]|\.(?!\d))*+)++$"
 )
-_PLEA_HINT = re.compile("谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托|帮帮|的帮助")
+_PLEA_FIRST = "非万十先多真在谢感拜跪恳请求望盼希麻期敬烦很急需帮好着肯想哪能给提不我等静向"
+# Such a sentence before the question, and one between two of its sentences.
+_OPENING_PLEA = re.compile(rf"(?:(?>{_PLEA})[，。！？；：,;:!?~～…\s]++)++")
+_PLEA_BETWEEN = re.compile(
+    rf"([，。！？；…])(?=[{_PLEA_FIRST}])(?:(?>{_PLEA})[，、]?)++[。！？…]++(?=[^\s])"
+)
+_PLEA_HINT = re.compile(
+    "谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托|帮[帮忙]|的帮助|感激|[等静][待候]|[点个些](?:建议|意见)"
+)
 _THANKS_INSIDE = re.compile(
     rf"(?<![说声句道])([，,、]?)(?:谢谢|感谢|多谢)(?:(?:您|你|医生|大夫|专家|了|啦|各位|"
-    rf"大家)*[。！!，,~～]+|(?=补充))(?=[{HAN}])"
+    rf"大家)*[。！!，,~～]+|(?=补充|另外|再者|还有))(?=[{HAN}])"
 )
 
 
@@ -374,14 +442,23 @@ _THANKS_INSIDE = re.compile(
     "在线等",
     "拜托",
     "[帮的]帮[帮助忙我]",
+    "帮忙",
+    "感激",
+    "[等静][待候]",
+    "[点个些]建议",
+    "[点个些]意见",
 )
 def question_courtesies(text: str) -> str:
     """Pleas and thanks that close a question go: ``…怎么办？谢谢医生`` → ``…怎么办？``.
 
-    Real: ``请问该怎么办？急！！！谢谢``, ``…是什么原因，求解答``, ``…吗?谢谢!!``.
+    So do those that open it or are a sentence between two others. Real: ``…怎么办？急！！！谢谢``,
+    ``…是什么原因，求解答``, ``…吗?谢谢!!``, ``跪求，我母亲…``, ``…是什么原因？跪求！吃辣椒…``.
     """
     if "谢" in text or "感" in text:
         text = _THANKS_INSIDE.sub(_thanked, text)
+    if text[:1] in _PLEA_FIRST and (found := _OPENING_PLEA.match(text)):
+        text = unless_empty(text, text[found.end() :])
+    text = _PLEA_BETWEEN.sub(_pleaded, text)
     end = max(0, len(text) - 200)
     found = _CLOSING_PLEA.search(text, end) if _PLEA_HINT.search(text, end) else None
     if not found:
@@ -397,13 +474,23 @@ def _boundary(found: re.Match[str]) -> str:
         return ""
     if _ENUMERATED.search(before[-8:]):
         return _apart(found)
-    return _apart(found) if before[-1] in ".，,、：:；;（(“" else "。"
+    if before[-1] in ".，,、：:；;（(“是为与和及或":  # 可初步考虑是指导意见角膜炎
+        return _apart(found)
+    return "，" if found[0] in ("指导意见，", "指导意见,") else "。"
 
 
 def _parted(found: re.Match[str]) -> str:
     """Returns the mark that parts two sentences where a greeting stood between them."""
     before = found.string[max(0, found.start() - 10) : found.start()]
+    if _TITLE.search(before):  # whom it asks: 结果刘主任您好请问
+        return found[1] or "，"
     return found[1] or ("？" if _ASKING.search(before) else "。")
+
+
+def _pleaded(found: re.Match[str]) -> str:
+    """Returns the mark before a plea between two sentences, or one that ends the first."""
+    before = found.string[max(0, found.start() - 10) : found.start()]
+    return found[1] if found[1] != "，" else "？" if _ASKING.search(before) else "。"
 
 
 def _thanked(found: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ The module is long because of its word lists: animals, their illnesses, and what
 
 import re
 
+from medqa.data.courtesies import EMPTY_FORM
 from medqa.data.normal import canonical, normalise
 from medqa.data.triggers import BLANKS, EDGE, woken_by
 
@@ -33,6 +34,12 @@ def truncated_answer(question: str, answer: str) -> bool:
     Real: ``…建议用豆奶代替，``, ``过敏少见（``, ``可大致分为三个阶段：``.
     """
     return answer.endswith(_OPEN_ENDS)
+
+
+@woken_by(*(f"{mark}{EDGE}" for mark in "：:"))  # in the question
+def empty_form(question: str, answer: str) -> bool:
+    """The question is a form with nothing filled in: ``患者性别：患者年龄：问题描述：``."""
+    return question[-1:] in "：:" and EMPTY_FORM.fullmatch(question) is not None
 
 
 def echo_answer(question: str, answer: str) -> bool:
@@ -165,7 +172,7 @@ _AD_HINT = re.compile(
     "国(?<=全国)(?=知名|著名|最大|前列|唯一|领先)|国(?=内知名|内领先|内一流|际先进|际领先)|"
     "居(?=全国|国内)|誉(?<=享誉)|首(?=家|创)|唯(?=一一家)|牌(?<=品牌)(?=医院)|定(?=点医院)|"
     "专(?<=重点专)(?=科)|居(?<=位居)|列(?<=名列)|率(?<=治愈率)|率(?<=有效率)|率(?<=治疗率)|"
-    "独(?=创|家)|引(?=进)|团(?=队)|诊(?<=[亲坐]诊)|迎(?<=欢迎)|"
+    "供(?<=长期供)(?=求)|独(?=创|家)|引(?=进)|团(?=队)|诊(?<=[亲坐]诊)|迎(?<=欢迎)|"
     "我(?=的?(?:门诊|专家号|号|出诊))|号(?<=加号)"
 )
 _NUMBER_HINT = re.compile(r"[0-9](?:\d{6}|\d{0,4}[- ]\d{3})")  # in each `_PHONE`
@@ -211,6 +218,7 @@ _OURS = re.compile(
     r"|(?:医院|中心|研究院|门诊部?)[^，。！？\n]{0,16}(?:是(?:一家|一所)?|"
     r"在[^，。]{0,16}领域)[^。！？\n]{0,20}(?:全国(?:知名|著名|最大|前列|唯一|领先)|国内(?:知名|"
     r"领先|一流)|国际(?:先进|领先)|享誉|首家|唯一一家|定点医院|品牌医院|重点专科医院)"
+    r"|长期供求"
     r"|(?:位居|名列|处于|居)(?:全国|国内|国际)(?:前列|领先|首位)|(?:医院|"
     r"中心)[^，。！？\n]{0,10}(?:治愈率|有效率|治疗率)(?:高达|达到?|为|在)"
     r"|(?:医院|中心)(?:独创|独家|首创|引进|采用|研发|自主)[^。！？\n]{0,24}(?:疗法|技术|系统|"
@@ -278,6 +286,7 @@ _NEXT_DIGIT = f"[{_DIGITS} -]"
     "团队",
     "[亲坐]诊",
     "欢迎",
+    "长期供求",
     "我[门专号出]",
     "我的[门专号出]",
     "加号",

@@ -35,10 +35,11 @@ _TAG = re.compile(
     rf"[{_ZERO}]*)+",
     re.I,
 )
+_UNDEFINED = re.compile(rf"(?<=[{HAN}，。！？：、])undefined(?=$|[{HAN}，。！？])")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]+")
 _ZERO_WIDTH = re.compile(f"[{_ZERO}]+")
 _FULL_WIDTH = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
-_FULL_WIDTH_SIGN = re.compile(r"(?<=[0-9A-Za-z])[％．／－＋](?![％．／－＋])")
+_FULL_WIDTH_SIGN = re.compile(r"(?<=[0-9A-Za-zα-ω])[％．／－＋＊](?![％．／－＋＊])")
 _HALVES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _LINE_BREAK = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -63,13 +64,16 @@ def html_entities(text: str) -> str:
     return _BEHEADED.sub(_character, text) if ";" in text else text
 
 
-@woken_by("<")
+@woken_by("<", "unde")
 def html_tags(text: str) -> str:
     """HTML tags go, ``<br>`` and ``<p>`` become line breaks; ``血压<90`` and ``<18岁`` stay.
 
     ``10<sup>9</sup>/L`` becomes ``10^9/L``, and a tag between two digits a blank. Real:
-    ``指导意见：<br>白癜风一般比较难治愈的``.
+    ``指导意见：<br>白癜风一般比较难治愈的``, and what a page's script wrote for nothing:
+    ``注意适当的加强营养，undefined``.
     """
+    if "undefined" in text:
+        text = _UNDEFINED.sub("", text)
     if "<" not in text or ">" not in text:
         return text
     text = _SUPERSCRIPT.sub("^", _DROPPED_TAG.sub(_blank_between_digits, text))
@@ -88,18 +92,19 @@ def invisible(text: str) -> str:
     return _CONTROL.sub(_blank_between_digits, text)
 
 
-@woken_by("[０-９Ａ-Ｚａ-ｚ]", "[0-9A-Za-z][％．／－＋]")
+@woken_by("[０-９Ａ-Ｚａ-ｚ]", "[0-9A-Za-zα-ω][％．／－＋＊]")
 def half_width(text: str) -> str:
     """Full-width letters and digits become half-width: ``维生素Ｅ`` → ``维生素E``.
 
-    So do ``％．／－＋`` right after one (``16．2％`` → ``16.2%``); Chinese punctuation stays.
+    So do ``％．／－＋＊`` right after one or a Greek letter (``16．2％`` → ``16.2%``, ``β－HCG`` →
+    ``β-HCG``); Chinese punctuation stays.
     """
     text = _FULL_WIDTH.sub(_half, text)
     if (
         "％" not in text
         and "．" not in text
         and "／" not in text
-        and not ("－" in text or "＋" in text)
+        and not ("－" in text or "＋" in text or "＊" in text)
     ):
         return text
     return _FULL_WIDTH_SIGN.sub(_half, text)
@@ -131,38 +136,55 @@ _BESIDE_HAN = re.compile(
 _POINT = re.compile(rf"[.．](?<=[{HAN}）》】”][.．])(?![0-9a-z.．])")
 _BRACKETS = re.compile(rf"\(([^()\n]{{0,60}}[{HAN}][^()\n]{{0,60}})\)")
 _PAIR = re.compile(r"[(（]([^()（）\n]{0,60})[)）]")
-_BEHIND_HAN = re.compile(f"[{HAN}] ?$")
+_BEHIND_HAN = re.compile(f"[{HAN}，。；：！？] ?$")
+_UNPAIRED = re.compile(rf"\((?<=[{HAN}]\()(?=[{HAN}])(?![^()（）\n]*[)）])")
 _BEFORE_HAN = re.compile(f" ?[{HAN}]")
 # A point that may end a sentence, and what stands before it where it does: 327.1.请, 高压160.服药,
-# 18mmol/l.并发, a blank; or a Han character where a year or the next item of a list follows it, but
-# not 每次.5.
-_POINT_BEFORE = re.compile(rf"\.(?:(?P<han>[{HAN}])|(?=(?:19|20)\d\d年|[2-9][.、] ?[{HAN}]))")
-_ENDED = re.compile(
-    rf"(?:[{HAN}：:](?:\d{{1,4}}\.\d{{1,3}}|\d{{3}})|\d ?(?:mm|cm|mg|ml|mL|kg|g|L|mmol/[lL]|mmHg|"
-    r"[gU]/L|IU|%|℃)|[^\d\s] )$"
+# 0-30.请, 18mmol/l.并发, a blank; or a Han character where a date or the next item of a list
+# follows it, but not 每次.5.
+_POINT_BEFORE = re.compile(
+    rf"\.(?:(?P<han>[{HAN}])|(?=(?:19|20)\d\d年|1?\d月\d{{1,2}}[日号]|[2-9][.、，] ?[{HAN}]))"
 )
-_NO_AMOUNT = re.compile(f"[{HAN}](?<![次服用量约为共各含加至到即是日每])$")
+_ENDED = re.compile(
+    rf"(?:[{HAN}：:](?:\d{{1,4}}\.\d{{1,3}}|\d{{3}})|\d-\d{{1,3}}|\d ?(?:mm|cm|mg|ml|mL|kg|g|L|"
+    r"mmol/[lL]|mmHg|I?[gU]/L|IU|%|℃)|[^\d\s] )$"
+)
+_NO_AMOUNT = re.compile(f"[{HAN}）](?<![次服用量约为共各含加至到即是日每])$")
 _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
-_STOP = "[，。！？；：、…,;:!?.]"
+_STOP = "[，。！？；：、…,;:!?.．]"
 _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
 _WAVES = re.compile(r"[~～]{2,}")
+_WAVE_BESIDE_END = re.compile(r"(?<![\d~～])[~～](?=[。！？])|(?<=[。！？])[~～](?!\d)")
+_DASHES = re.compile(
+    rf"(?<=[\d%]) ?--+ ?(?=\d)|(?<=[{HAN}])--+(?=[{HAN}])|(?<=[。！？])--+(?=[{HAN}])"
+)
+_DECORATION = re.compile(r"(?<![\d*])\*\*+(?![\d*])")
+_DOTS = re.compile("(?:··+|``+)")
+_TWO_POINTS = re.compile(rf"(?<=\d)\.\.(?=[{HAN}])")
 _STRAY = re.compile(r"^(?:[，。、；：！？,;:!?】）》]|\.(?!\d))+[^\S\n]*", re.M)
-_STRAY_END = re.compile(r"(?<=[。！？])[“‘（【《(\[]+$")
+_STRAY_END = re.compile(
+    rf"(?<=[。！？吗呢呀啊么])[“‘（【《(\[]+$|(?<=[{HAN}。！？])[/／]$|(?<=[。！？])[—-]+$"
+)
+_UNOPENED = {"》": "《", "】": "【"}
+_PAIRS = (("（", "）"), ("(", ")"), ("【", "】"), ("《", "》"), ("“", "”"), ("‘", "’"))
+_HOLLOW = re.compile(
+    "|".join(rf"(?<![A-Za-z]){re.escape(opened)} ?{re.escape(closed)}" for opened, closed in _PAIRS)
+)
 _STRAY_FIRST = frozenset("，。、；：！？,;:!?.】）》")
 _OPENING_MARKS = "“‘（【《(["
 _ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
 
 
-@woken_by("[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[12][09]", ".[2-9][.、]", "．")
+@woken_by("[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[0-9][0-9月]", ".[2-9][.、，]", "．")
 def han_punctuation(text: str) -> str:
     """Half-width punctuation beside Han characters becomes full-width.
 
     Real: ``适当服药,多休息.`` → ``适当服药，多休息。``. Between digits and in Latin text it stays:
     ``1:1000``, ``12:30``, ``3.5``, ``1,000``. Brackets change where Han characters stand inside
-    or beside them, or where their two halves differ.
+    or beside them, behind their punctuation, where their two halves differ, or one is missing.
     """
     if "(" in text or ")" in text:
-        text = _brackets(text)
+        text = _UNPAIRED.sub("（", _brackets(text))
     if "," in text or ":" in text or ";" in text or "?" in text or "!" in text:
         text = _BESIDE_HAN.sub(_wide, text)
     if "." in text or "．" in text:
@@ -170,27 +192,59 @@ def han_punctuation(text: str) -> str:
     return text
 
 
-@woken_by(f"{_STOP}{_STOP}", f"{_STOP} {_STOP}", "~~", "～～")
+@woken_by(
+    f"{_STOP}{_STOP}",
+    f"{_STOP} {_STOP}",
+    "~~",
+    "～～",
+    "[~～][。！？]",
+    "[。！？][~～]",
+    "--",
+    "**",
+    "··",
+    "``",
+)
 def repeated_punctuation(text: str) -> str:
     """Runs of punctuation become one mark: ``！！！`` → ``！``, ``。，`` → ``。``; ``……`` stays.
 
-    Real: ``可以治疗的.。建议``, ``怎么办？？？？``, ``服用一段时间就会好的。,``.
+    Real: ``可以治疗的.。建议``, ``怎么办？？？？``, ``服用一段时间就会好的。,``, ``怎么射精~！``,
+    ``均正常后2--3个月`` → ``2-3个月``, ``化合物--组织胺`` → ``——``, ``急```口干`` → ``……``, and
+    what decorates: ``*** 特别提示***``.
     """
-    text = _REPEATED.sub(_one_mark, text)
-    return _WAVES.sub("～", text) if "~~" in text or "～～" in text else text
+    text = _TWO_POINTS.sub(".", _REPEATED.sub(_one_mark, text))
+    if "~" in text or "～" in text:
+        text = _WAVE_BESIDE_END.sub("", _WAVES.sub("～", text))
+    if "--" in text:
+        text = _DASHES.sub(_one_dash, text)
+    if "**" in text:
+        text = _DECORATION.sub("", text)
+    return _DOTS.sub("……", text) if "··" in text or "``" in text else text
 
 
-@woken_by('\\"', '""', "\n", *(f"{mark}{EDGE}" for mark in _OPENING_MARKS), first=_STRAY_FIRST)
+@woken_by(
+    '\\"',
+    '""',
+    "\n",
+    *(f"{mark}{EDGE}" for mark in f"{_OPENING_MARKS}/／—-》】"),
+    *(f"{opened}{blank}{closed}" for opened, closed in _PAIRS for blank in ("", " ")),
+    first=_STRAY_FIRST,
+)
 def stray_punctuation(text: str) -> str:
-    r"""Punctuation that begins a text or a line goes, and an opening quote left at the very end.
+    r"""Punctuation that begins a text or a line goes, and half a pair left at the very end.
 
-    Real: ``。买点人参健脾丸``, ``我为您详细解答。‘``, and escaped quotes: ``\""您好``.
+    Real: ``。买点人参健脾丸``, ``我为您详细解答。‘``, ``能动手术吗》``, ``提高抵抗力／``,
+    brackets with nothing in them: ``会不会转移？（）``, and escaped quotes: ``\""您好``.
     """
     if '\\"' in text or '""' in text:
         text = _ESCAPED_QUOTES.sub(_blank_between_digits, text)
     if text[:1] in _STRAY_FIRST or "\n" in text:
         text = unless_empty(text, _STRAY.sub("", text))
-    return _STRAY_END.sub("", text) if text.endswith(tuple(_OPENING_MARKS)) else text
+    if text.endswith((*_OPENING_MARKS, *"/／—-")):
+        text = unless_empty(text, _STRAY_END.sub("", text))
+    opened = _UNOPENED.get(text[-1:])
+    if opened and opened not in text:
+        text = unless_empty(text, text[:-1])
+    return unless_empty(text, _HOLLOW.sub(_blank_between_digits, text))
 
 
 def unless_empty(text: str, mended: str) -> str:
@@ -258,8 +312,17 @@ def _one_mark(found: re.Match[str]) -> str:
     return _mark_of(run, before)
 
 
+def _one_dash(found: re.Match[str]) -> str:
+    """Returns the sign of a range, a dash between words, or nothing behind a sentence."""
+    before = found.string[found.start() - 1]
+    if before in "。！？":
+        return ""
+    return "——" if _is_han(before) else "-"
+
+
 def _mark_of(run: str, before: str) -> str:
     """Returns the one mark for a run of at least two after the character `before`."""
+    run = run.replace("．", ".")
     if run.isascii() and not _is_han(before):
         return run  # Latin text, numbers
     for mark, narrow in ("？", "?"), ("！", "!"), ("……", "..."), ("……", "…"), ("。", "."):

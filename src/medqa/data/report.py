@@ -36,6 +36,7 @@ REASONS = {
     "url_answer": "答案只是链接",
     "truncated_answer": "答案被截断",
     "echo_answer": "答案只是重复问题",
+    "empty_form": "问题只是未填写的表格",
     "off_topic": "与领域无关（如兽医）",
     "advertisement": "医院或电话广告",
     "question_too_short": "问题过短",

@@ -22,6 +22,7 @@ class Rules(Strict):
         url_answer: Drop answers that are nothing but links.
         truncated_answer: Drop answers that break off.
         echo_answer: Drop answers that repeat the question.
+        empty_form: Drop questions that are a form with nothing filled in.
         off_topic: Drop veterinary questions.
         advertisement: Drop answers that advertise.
     """
@@ -41,6 +42,7 @@ class Rules(Strict):
     url_answer: bool = True
     truncated_answer: bool = True
     echo_answer: bool = True
+    empty_form: bool = True
     off_topic: bool = True
     advertisement: bool = True
 
