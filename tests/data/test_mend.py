@@ -93,7 +93,8 @@ from medqa.data import courtesies, mend
         (mend.repeated_punctuation, "2--3个月，15 --20周", "2-3个月，15-20周"),
         (mend.repeated_punctuation, "0.01%--0.02%，CINI--2", "0.01%-0.02%，CINI--2"),
         (mend.repeated_punctuation, "化合物--组织胺，好。----每天", "化合物——组织胺，好。每天"),
-        (mend.repeated_punctuation, "提取的**（人参），5**6", "提取的（人参），5**6"),
+        (mend.repeated_punctuation, "*** 特别提示***，5**6", "* 特别提示*，5**6"),
+        (mend.repeated_punctuation, "注意，··多喝水，~。", "注意……多喝水。"),
         (mend.repeated_punctuation, "急```口干，固定后····可以", "急……口干，固定后……可以"),
         (mend.repeated_punctuation, "3..药物", "3.药物"),
         # stray_punctuation

@@ -25,7 +25,7 @@ _PLEASANTRY = (
     r"解决)[^，。！？；：,.!?;:\d\n]{0,8}"
     r"|(?:感谢|谢谢)[您你]?(?:的|对)?[^，。！？；：,.!?;:\d\n]{0,10}(?:咨询|提问|信任|支持|"
     r"关注)[^，。！？；：,.!?;:\d\n]{0,8}"
-    r"|我?(?:已经?)?(?:详细|认真|仔细)?(?:看|阅读|查看)(?:到|过)?了?[您你](?:的|所?咨询的|所?描述的|"
+    r"|我?(?:已经?)?(?:详细|认真|仔细)?(?:看|阅读|查看)(?:到|过|了|到了|过了)?[您你](?:的|所?咨询的|所?描述的|"
     r"所?提的)(?:问题|情况描述|病情描述|提问|资料)"
     r"|我是[您你]的[^，。！？；：,.!?;:\d\n]{0,8}顾问"
     r"|欢迎(?:[您你])?(?:来到|的?咨询|的?提问|光临|使用)[^，。！？；：,.!?;:\d\n]{0,14}"
@@ -46,9 +46,8 @@ _OPENING = (
     rf"{_PLEASANTRY}{_STOP}+|很?高兴(?:能)?为[您你](?:解答|服务)(?=[{HAN}])(?![的是疑]|问题))+"
 )
 _GREETING = re.compile(rf"(?:[{HAN}]{{1,2}}(?=(?:医生|大夫|主任|教授|老师){_HI}))?{_OPENING}")
-_GREETING_FIRST = frozenset(
-    "亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊敬这各新节周好我已看阅查详认仔"
-)
+_GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊敬这各新节周好")
+_READ_FIRST = frozenset("我已看阅查详认仔")  # those of 我已经看了您的问题
 _GREETING_INSIDE = re.compile(
     rf"(?:(?<=[{ENDS}：])|(?<=[0-9][.、，]))[^\S\n]?(?:{_WHO}?{_STOP}?{_HI}(?:[呀啊哦]|{_WHO})?"
     rf"(?:{_STOP}+|(?=[你您]的|建议|根据|考虑|针对)|(?<=您好){_AFTER_HI}(?!了)(?=[{HAN}]))"
@@ -64,7 +63,15 @@ _ASKING = re.compile("怎么|怎样|什么|如何|吗|呢|哪|为何|么$")
 _TITLE = re.compile("(?:主任|医生|大夫|医师|教授|老师|专家)$")
 
 
-@woken_by("[您你们家午上]好", "哈喽", "嗨", first=_GREETING_FIRST)
+@woken_by(
+    "[您你们家午上年日末]好",
+    "哈喽",
+    "嗨",
+    "[看读][到过了][您你]",
+    "[看读阅][您你][的所]",
+    "是[您你]的",
+    first=_GREETING_FIRST,
+)
 def greetings(text: str) -> str:
     """Opening courtesies go: ``你好，根据你说的情况，…`` → ``根据你说的情况，…``.
 
@@ -73,7 +80,7 @@ def greetings(text: str) -> str:
     ``这位朋友你好：…``, ``你好医生,我想咨询一下…``.
     """
     found = None
-    if text[:1] in _GREETING_FIRST or "好" in text[:16]:
+    if text[:1] in _GREETING_FIRST or text[:1] in _READ_FIRST or "好" in text[:16]:
         found = _GREETING.match(text)
     if found:
         text = unless_empty(text, text[found.end() :])
@@ -91,7 +98,7 @@ _LABELS = (
     "专家意见|处理建议|处理意见|治疗建议|回复建议|建议意见|医生询问|医生回复|医生回答|医生解答|"
     "专家回答|专家回复|"
     "专家解答|生活护理|个人建议|指点意见|参考意见|知道意见|"
-    r"想得到[^，。！？：:\n]{0,8}|希望得到[^，。！？：:\n]{0,4}帮助|怎样的帮助|编辑推荐|问题描述|病情描述(?:[（(]?发病时间、主要症状、症状变化等[)）]?)?|"
+    r"想得到[^，。！？：:\n]{0,8}|希望得到[^，。！？：:\n]{0,4}帮助|编辑推荐|问题描述|病情描述(?:[（(]?发病时间、主要症状、症状变化等[)）]?)?|"
     "详细病情及咨询目的|病情及咨询目的|健康咨询描述|疾病描述"
 )
 _GAP = r"[^\S\n]*"
@@ -168,12 +175,9 @@ _ANY_LABEL = (
             f"生活护理(?<=[{ENDS}].{{4}})(?=[{HAN}])(?![是的方工上中和与及也应要需不很非措])",
             "意见建议(?<![的些么何出供]意见建议)(?<!指导意见建议)(?![的，、是])",
             f"全部症状{_GAP}[：:；;]+(?:{_GAP}{_NOTHING})?",
-            rf"主要症状[：:](?<=\A.{{5}})(?!{_NEXT_HEADING})",
-            rf"症状[：:](?<=\A.{{3}})(?!{_NEXT_HEADING})",
-            r"治疗指导[：:](?<=\A.{5})",
             f"患者年龄[：:](?=[{HAN}])(?![一二三四五六七八九十两未不约半幼男女]|{_NEXT_HEADING})",
             f"患者性别[：:](?=[{HAN}])(?![男女未不]|{_NEXT_HEADING})",
-            *(f"{word}(?<=[{ENDS}]{word})(?=。)" for word in ("建议", "治疗方案")),
+            *(f"{word}(?=。)(?<=[{ENDS}]{word})" for word in ("建议", "治疗方案")),
             *(f"{heading}{_GAP}[：:]+(?:{_GAP}{_NOTHING})?" for heading in _FORM),
             *(f"{heading}{_GAP}[：:]+(?:{_GAP}{_NOTHING}|{_SAYS_IT})" for heading in _TRIED),
             *(f"{word}{_GAP}[：:]+(?:{_NOTHING}|(?={_NEXT_HEADING}))" for word in _EMPTY_FORM),
@@ -185,7 +189,6 @@ _ANY_LABEL = (
             f"(?:指导意见[，,]{_INSTRUCTION})?",
             "附件[：:]点击查看大图",
             "建议[：:](?<=^建议.)",
-            r"分析[：:，,](?<=\A分析.)",
             "见建议[：:](?<!意见建议.)",
         ]
     )
@@ -194,13 +197,17 @@ _ANY_LABEL = (
 # Labels in a row at once: between two of them stands nothing that wants a full stop.
 _LABEL = re.compile(rf"(?:{_ANY_LABEL})(?:[^\S\n]|[：:，,。；;、！!]|{_ANY_LABEL})*", re.M)
 _ASKED = re.compile(r"(?:问题?|答案?|回答|回复|答复|提问|问答)[^\S\n]?[：:][^\S\n]*")
+# Words that the text needs further inside, and not where it begins.
+_FIRST_LABEL = re.compile(f"(?:主要症状|症状)[：:](?!{_NEXT_HEADING})|治疗指导[：:]|分析[：:，,]")
+_FIRST = frozenset("主症治分")
 # Some questions were cut off in the middle of a label.
 _EMPTY_LABEL = re.compile(
     r"(?:曾经的?治疗?情?况?和?效?果?|曾经$|发病时间及原因|治疗情况|化验、检查结果|"
     r"病情描述[（(]发病时?间?、?主?要?症?状?等?|"
-    r"想要?得到(?:怎样|什么|医生|怎|样|的)*(?:帮助?)?[？?]?|医生询问|生活护理)"
-    r"[：:]?(?:无|没有|暂无)?[。！？]?$|(?<=[。！？?!])想得?$"
+    r"想要?得到(?:怎样|什么|医生|怎|样|的)*(?:帮助?)?[？?]?|医生询问|生活护理|"
+    r"怎样的帮助(?=[：:]))[：:]?(?:无|没有|暂无)?[。！？]?$"
 )
+_STUMP = re.compile("(?<=[。！？?!])想得?$")  # of 想得到怎样的帮助
 # What the site's form left of an age: 岁问题描述：…
 _SCRAP = re.compile(r"\A[岁天](?:。|，|(?=患者|我|病史))")
 _ENUMERATED = re.compile(
@@ -213,9 +220,10 @@ _SCRAP_FIRST = frozenset("岁天")
 @woken_by(
     *(f"[析见议导问复答理述的状因况果助断别龄间查）){BLANKS}]{colon}" for colon in "：:"),
     "[情例题]分析",
-    "建议。",
-    "方案。",
-    *(f"[。！？?!]{word}{EDGE}" for word in ("想", "想得")),
+    f"[{ENDS}]建议。",
+    "疗方案。",
+    f"[^得]想{EDGE}",
+    f"想得{EDGE}",
     "全部症状",
     "指导意见",
     "[见导]建议",
@@ -231,11 +239,9 @@ _SCRAP_FIRST = frozenset("岁天")
     "病时间及",
     "描述[（(]",
     "请依照发",
-    f"{EDGE}分析，",
-    f"{EDGE}分析,",
     "[将查][为看][您大]",
     "答非所问",
-    first=_ASKED_FIRST | _SCRAP_FIRST,
+    first=_ASKED_FIRST | _SCRAP_FIRST | {"分"},
 )
 def section_labels(text: str) -> str:
     """Labels such as ``病情分析：`` go, at the start and inside; what stands under them stays.
@@ -251,10 +257,14 @@ def section_labels(text: str) -> str:
         mended = _WOVEN.sub(r"\1。", mended)
     while True:
         before = mended
+        if mended[:1] in _FIRST and (first := _FIRST_LABEL.match(mended)):
+            mended = mended[first.end() :]
         mended = _LABEL.sub(_boundary, mended)
         empty = _EMPTY_LABEL.search(mended, max(0, len(mended) - 24))
         if empty:
             mended = mended[: empty.start()].rstrip("，,、；：: ")
+        if mended[-1:] in ("想", "得"):
+            mended = _STUMP.sub("", mended)
         if mended[:1] in _SCRAP_FIRST:
             mended = _SCRAP.sub("", mended)
         if mended == before:

@@ -154,13 +154,13 @@ _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
 _STOP = "[，。！？；：、…,;:!?.．]"
 _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
 _WAVES = re.compile(r"[~～]{2,}")
-_WAVE_BESIDE_END = re.compile(r"(?<![\d~～])[~～](?=[。！？])|(?<=[。！？])[~～](?!\d)")
+_WAVE_BESIDE_END = re.compile(r"[~～](?:(?=[。！？])(?<![\d~～].)|(?<=[。！？].)(?!\d))")
 _DASHES = re.compile(
     rf"(?<=[\d%]) ?--+ ?(?=\d)|(?<=[{HAN}])--+(?=[{HAN}])|(?<=[。！？])--+(?=[{HAN}])"
 )
-_DECORATION = re.compile(r"(?<![\d*])\*\*+(?![\d*])")
+_STARS = re.compile(r"\*\*+(?![\d*])(?<!\d\*\*)")
 _DOTS = re.compile("(?:··+|``+)")
-_TWO_POINTS = re.compile(rf"(?<=\d)\.\.(?=[{HAN}])")
+_TWO_POINTS = re.compile(rf"\.\.(?<=\d\.\.)(?=[{HAN}])")
 _STRAY = re.compile(r"^(?:[，。、；：！？,;:!?】）》]|\.(?!\d))+[^\S\n]*", re.M)
 _STRAY_END = re.compile(
     rf"(?<=[。！？吗呢呀啊么])[“‘（【《(\[]+$|(?<=[{HAN}。！？])[/／]$|(?<=[。！？])[—-]+$"
@@ -168,7 +168,9 @@ _STRAY_END = re.compile(
 _UNOPENED = {"》": "《", "】": "【"}
 _PAIRS = (("（", "）"), ("(", ")"), ("【", "】"), ("《", "》"), ("“", "”"), ("‘", "’"))
 _HOLLOW = re.compile(
-    "|".join(rf"(?<![A-Za-z]){re.escape(opened)} ?{re.escape(closed)}" for opened, closed in _PAIRS)
+    "|".join(
+        rf"{re.escape(opened)}(?<![A-Za-z].) ?{re.escape(closed)}" for opened, closed in _PAIRS
+    )
 )
 _STRAY_FIRST = frozenset("，。、；：！？,;:!?.】）》")
 _OPENING_MARKS = "“‘（【《(["
@@ -195,8 +197,7 @@ def han_punctuation(text: str) -> str:
 @woken_by(
     f"{_STOP}{_STOP}",
     f"{_STOP} {_STOP}",
-    "~~",
-    "～～",
+    "[~～][~～]",
     "[~～][。！？]",
     "[。！？][~～]",
     "--",
@@ -208,17 +209,24 @@ def repeated_punctuation(text: str) -> str:
     """Runs of punctuation become one mark: ``！！！`` → ``！``, ``。，`` → ``。``; ``……`` stays.
 
     Real: ``可以治疗的.。建议``, ``怎么办？？？？``, ``服用一段时间就会好的。,``, ``怎么射精~！``,
-    ``均正常后2--3个月`` → ``2-3个月``, ``化合物--组织胺`` → ``——``, ``急```口干`` → ``……``, and
-    what decorates: ``*** 特别提示***``.
+    ``均正常后2--3个月`` → ``2-3个月``, ``化合物--组织胺`` → ``——``, ``急```口干`` → ``……``,
+    ``***特别提示***`` → ``*特别提示*``.
     """
-    text = _TWO_POINTS.sub(".", _REPEATED.sub(_one_mark, text))
-    if "~" in text or "～" in text:
-        text = _WAVE_BESIDE_END.sub("", _WAVES.sub("～", text))
     if "--" in text:
         text = _DASHES.sub(_one_dash, text)
     if "**" in text:
-        text = _DECORATION.sub("", text)
-    return _DOTS.sub("……", text) if "··" in text or "``" in text else text
+        text = _STARS.sub("*", text)
+    if "··" in text or "``" in text:
+        text = _DOTS.sub("……", text)
+    if ".." in text:
+        text = _TWO_POINTS.sub(".", text)
+    text = _REPEATED.sub(_one_mark, text)
+    # A wave that goes may bring two marks together, and they a wave beside one: ~，。
+    while ("~" in text or "～" in text) and (
+        mended := _WAVE_BESIDE_END.sub("", _WAVES.sub("～", text))
+    ) != text:
+        text = _REPEATED.sub(_one_mark, mended)
+    return text
 
 
 @woken_by(
