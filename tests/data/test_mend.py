@@ -78,6 +78,12 @@ from medqa.data import courtesies, mend
         ),
         (mend.han_punctuation, "甲状腺素钠片(优", "甲状腺素钠片（优"),
         (mend.han_punctuation, "1)苄星，片(50", "1)苄星，片(50"),
+        (
+            mend.han_punctuation,
+            "会自愈。1避免硬物.2勿张口.3禁咬牙",
+            "会自愈。1避免硬物。2勿张口。3禁咬牙",
+        ),
+        (mend.han_punctuation, "阿莫西林.5口服，每日1次.5片", "阿莫西林.5口服，每日1次.5片"),
         # repeated_punctuation
         (mend.repeated_punctuation, "怎么办？？？？急！！！", "怎么办？急！"),
         (mend.repeated_punctuation, "没有反应。。。。黑便", "没有反应。黑便"),

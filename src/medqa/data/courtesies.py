@@ -389,6 +389,7 @@ _CLOSING = re.compile(
 def closing_wishes(text: str) -> str:
     """Wishes and thanks that close an answer go, also where other sentences follow.
 
+    ``以上是对“孕27周…”这个问题的建议`` stays, as no rule takes a number out of an answer.
     Real: ``…多喝水，祝早日康复`` → ``…多喝水。``, ``希望我的回答对您有帮助，祝您健康！``,
     ``以上是对“…”这个问题的建议``, ``祝你健康欢迎再来咨询，``, ``请对我的回答做出评价，谢谢！``.
     """

@@ -150,6 +150,8 @@ _ENDED = re.compile(
     r"mmol/[lL]|mmHg|I?[gU]/L|IU|%|℃)|[^\d\s] )$"
 )
 _NO_AMOUNT = re.compile(f"[{HAN}）](?<![次服用量约为共各含加至到即是日每])$")
+# Or one before an item, where the item before is in the text: 1避免….2勿张口, not 阿莫西林.5口服.
+_ITEM = re.compile(rf"\.(?<=[{HAN}]\.)(?=([2-9])[{HAN}])")
 _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
 _STOP = "[，。！？；：、…,;:!?.．]"
 _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
@@ -177,7 +179,9 @@ _OPENING_MARKS = "“‘（【《(["
 _ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
 
 
-@woken_by("[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[0-9][0-9月]", ".[2-9][.、，]", "．")
+@woken_by(
+    "[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[0-9][0-9月]", ".[2-9][.、，]", ".[2-9][^0-9.]", "．"
+)
 def han_punctuation(text: str) -> str:
     """Half-width punctuation beside Han characters becomes full-width.
 
@@ -190,7 +194,7 @@ def han_punctuation(text: str) -> str:
     if "," in text or ":" in text or ";" in text or "?" in text or "!" in text:
         text = _BESIDE_HAN.sub(_wide, text)
     if "." in text or "．" in text:
-        text = _POINT.sub("。", _POINT_BEFORE.sub(_pointed, text))
+        text = _ITEM.sub(_itemised, _POINT.sub("。", _POINT_BEFORE.sub(_pointed, text)))
     return text
 
 
@@ -300,6 +304,13 @@ def _pointed(found: re.Match[str]) -> str:
     ends = _ENDED if han else _NO_AMOUNT
     ended = ends.search(found.string, max(0, found.start() - 10), found.start())
     return f"。{han}" if ended else found[0]
+
+
+def _itemised(found: re.Match[str]) -> str:
+    """Returns ``。`` where a point stands before the next item of a list, else the point."""
+    before = re.compile(rf"(?:^|[。！？；：，.、\n]){int(found[1]) - 1}[{HAN}]")
+    start = found.start()
+    return "。" if before.search(found.string, max(0, start - 400), start) else "."
 
 
 def _half(found: re.Match[str]) -> str:
