@@ -228,8 +228,9 @@ class _Mending:
                     mended = _applied(rule, text, changes)
                     if mended is not text:
                         woken, text = (yield mended), mended
-            # Where something was cut out, or marks became one beside a blank, look again.
-            if text == masked and (text == start or " " not in text):
+            # Where something was cut out, or marks became one beside a blank or a bracket, look
+            # again.
+            if text == masked and (text == start or (" " not in text and "(" not in text)):
                 return text, changes
 
 

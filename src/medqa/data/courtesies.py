@@ -26,7 +26,7 @@ _PLEASANTRY = (
     r"|(?:感谢|谢谢)[您你]?(?:的|对)?[^，。！？；：,.!?;:\d\n]{0,10}(?:咨询|提问|信任|支持|"
     r"关注)[^，。！？；：,.!?;:\d\n]{0,8}"
     r"|我?(?:已经?)?(?:详细|认真|仔细)?(?:看|阅读|查看)(?:到|过|了|到了|过了)?[您你](?:的|所?咨询的|所?描述的|"
-    r"所?提的)(?:问题|情况描述|病情描述|提问|资料)"
+    r"所?提的)(?:问题|情况描述|病情描述|提问|资料)(?:叙述|描述)?"
     r"|我是[您你]的[^，。！？；：,.!?;:\d\n]{0,8}顾问"
     r"|欢迎(?:[您你])?(?:来到|的?咨询|的?提问|光临|使用)[^，。！？；：,.!?;:\d\n]{0,14}"
     r"|[您你]的(?:问题|情况|提问|咨询|病情描述)(?:我|我们)?(?:已经|已)?(?:收到|看到|了解)了?"
@@ -55,7 +55,7 @@ _GREETING_INSIDE = re.compile(
 )
 # A title and the text under it often stand together unparted: …怎么办啊你好，我小孩…
 _GREETING_BETWEEN = re.compile(
-    rf"(?<=[{HAN}）])([，,、]?)(?:(?:医生|大夫|专家|"
+    rf"(?<=[{HAN}）])([，,、]?)(?:各位(?:医生|大夫|专家|老师)们?好(?=[！。，])|(?:医生|大夫|专家|"
     rf"主任)?(?<![比对为祝愿望给跟待向说声问句道都])(?<!为了)[您你]好(?:医生|大夫|专家)?)"
     rf"(?:(?=针对|根据|建议|请问|我|[您你]的)|[，,！!：:。]+)"
 )
@@ -64,7 +64,7 @@ _TITLE = re.compile("(?:主任|医生|大夫|医师|教授|老师|专家)$")
 
 
 @woken_by(
-    "[您你们家午上年日末]好",
+    "[您你们家午上年日末生夫师]好",
     "哈喽",
     "嗨",
     "[看读][到过了][您你]",
@@ -84,7 +84,7 @@ def greetings(text: str) -> str:
         found = _GREETING.match(text)
     if found:
         text = unless_empty(text, text[found.end() :])
-    if "你好" in text or "您好" in text or "们好" in text or "家好" in text:
+    if "你好" in text or "您好" in text or "们好" in text or "家好" in text or "各位" in text:
         text = unless_empty(text, _GREETING_INSIDE.sub(_apart, text))
         text = _GREETING_BETWEEN.sub(_parted, text)
     return text
@@ -106,14 +106,13 @@ _SITE = _SITE_LABELS.split("|")
 # Headings of a form that the site gives its patients.
 _FORM = (
     "发病时间及原因",
-    "化验、?检查结果",
+    "化验[、，,]?检查结果",
     r"想要得到[^，。！？：:\n]{0,8}",
     "需要医生帮助提供远程诊断",
     "：需要医生帮助提供远程诊断",  # a colon for the stop that belongs there
     "本次发病及持续时间",
     "目前一般情况",
     "以往诊断治疗经过及效果",
-    "曾经治疗情况及是否有过敏、遗传病史",
 )
 # Under these, 头孢 alone is what was tried, and would say nothing without its heading.
 _TRIED = (
@@ -134,8 +133,7 @@ _NEXT_HEADING = (
     "(?:发病时间|治疗情况|曾经的?治疗|化验、?检查|想要?得到|患者性别|患者年龄|主要症状|$)"
 )
 _NOTHING = (
-    "(?:暂?[无無]|暂?没有|[暂尚还]?未|不知道|不明白|不清楚|[未没无]治疗过?|没治过)"
-    f"(?=[，。！？；、]|{_NEXT_HEADING})"
+    f"(?:暂?[无無]|我?暂?没有|[暂尚还]?未|不知道|不明白|不清楚)(?=[，。！？；、]|{_NEXT_HEADING})"
 )
 _HEADINGS = "|".join(
     [_LABELS, "全部症状", "治疗情况", *_FORM[:4], *_FORM[5:], *_TRIED[1:], *_EMPTY_FORM]
@@ -157,6 +155,11 @@ _INSTRUCTION = "答非所问、敷衍、无意义回复[，,]将会被通报[！
 _WOVEN = re.compile(
     "(?:指导意见[，,])?答非所问、敷衍、无意义回复[，,]将会被通(?!报)(.+?)[。，]?报[！!]$", re.M
 )
+# Headings that stay, as their content needs them, where nothing parts them from what is before.
+_KEPT_HEADING = re.compile(
+    "(?:发病时间|治疗情况|主要症状|患者年龄|患者性别|病人年龄|病人性别)"
+    f"(?<=[{HAN}0-9].{{4}})(?<![的前在体后近续次上此本每首曾经是其].{{4}})(?=：)"
+)
 # What must stand before a label is looked at behind it.
 _ANY_LABEL = (
     by_letter(
@@ -172,7 +175,7 @@ _ANY_LABEL = (
             f"指导意见{_CLAUSE_BEFORE}(?=[，,])",
             "指导意见(?<=有关指导意见)(?=个人建议)",
             *(f"{label}(?<=[{ENDS}].{{4}})(?=。)" for label in _SITE),
-            f"生活护理(?<=[{ENDS}].{{4}})(?=[{HAN}])(?![是的方工上中和与及也应要需不很非措])",
+            f"生活护理(?<=[{ENDS}].{{4}})(?=[{HAN}\\d])(?![是的方工上中和与及也应要需不很非措])",
             "意见建议(?<![的些么何出供]意见建议)(?<!指导意见建议)(?![的，、是])",
             f"全部症状{_GAP}[：:；;]+(?:{_GAP}{_NOTHING})?",
             f"患者年龄[：:](?=[{HAN}])(?![一二三四五六七八九十两未不约半幼男女]|{_NEXT_HEADING})",
@@ -183,6 +186,7 @@ _ANY_LABEL = (
             *(f"{word}{_GAP}[：:]+(?:{_NOTHING}|(?={_NEXT_HEADING}))" for word in _EMPTY_FORM),
             "病情描述[（(](?:发病时间、主要症状|主要症状、发病时间)等?[)）]",
             f"发病时间及原因(?<=[{ENDS}].{{7}})",
+            "曾经治疗情况及是否有过敏、遗传病史[：:]*",
             "请依照发病时间、主要症状表现来填写此部分",
             "请输入问题的描述[，,]医生将为您一一解答",
             "请(?:根据|针对)(?:患者|提问者)?想要?得到的帮助[，,]提供合理化"
@@ -212,6 +216,13 @@ _STUMP = re.compile("(?<=[。！？?!])想得?$")  # of 想得到怎样的帮助
 _SCRAP = re.compile(r"\A[岁天](?:。|，|(?=患者|我|病史))")
 _ENUMERATED = re.compile(
     r"(?:^|[。！？；\n])[（(]?(?:\d{1,2}|[一二三四五六七八九十]{1,2})[、.．）)]$"
+)
+# A label may have come to stand within a sentence, or a word: 可初步考虑是指导意见角膜炎,
+# 既然是不想顺产指导意见就不用担心, 建议你服用奥意见建议：美拉唑.
+_GOES_ON = frozenset("是为与和及或奥阿呋")
+_CARRIES_ON = frozenset("就则才都也而并且")
+_OF_A_QUESTION = re.compile(
+    "想|希望|曾经|治疗情况|化验|发病时间|病情描述|问题描述|全部症状|详细病情"
 )
 _ASKED_FIRST = frozenset("问答回提")
 _SCRAP_FIRST = frozenset("岁天")
@@ -267,6 +278,8 @@ def section_labels(text: str) -> str:
             mended = _STUMP.sub("", mended)
         if mended[:1] in _SCRAP_FIRST:
             mended = _SCRAP.sub("", mended)
+        if "：" in mended:
+            mended = _KEPT_HEADING.sub(r"。\g<0>", mended)
         if mended == before:
             break
     return unless_empty(text, mended)
@@ -286,7 +299,7 @@ _WISH = (
     rf"万事如意|(?:合|阖)家(?:欢乐|幸福)))*|保佑[您你](?:们|健康|平安)*"
 )
 _HOPE = (
-    rf"(?:以上(?:就是|是|的)?(?:我的|我)?(?:建议|回答|内容|方法|意见|信息|解答|"
+    rf"(?:以上(?:就是|是|的)?(?:我的|我)?(?:建议|回答|内容|方法|意见|信息|解答|所述|"
     rf"分析)?(?:仅供参考)?[，,]?)?"
     rf"(?:也|最后|衷心|真心)?希望{_NO_STOP}{{0,18}}?(?:对[您你]{_NO_STOP}{{0,4}}(?:有|会有|"
     rf"能有){_NO_STOP}{{0,4}}帮助到?"
@@ -314,7 +327,7 @@ _WELCOME = (
     rf"交流|联系)我?(?:们)?"
     rf"|(?:如果?|若|要是)?(?:您|你)?(?:还)?(?:有|存)(?:什么|任何|其他|其它|不清楚的|相关的?|"
     rf"别的)*(?:疑问|疑惑|问题|不懂的|不明白的|需要|不清楚的?)"
-    rf"(?:的话|需要|的地方)*[，,]?(?:您|你)?(?:都)?(?:可以|可|请|欢迎[您你]?)(?:再次|再|继续|"
+    rf"(?:的话|需要|的地方)*[，,]?(?:您|你)?(?:都)?(?:可以|可|请|欢迎[您你]?|(?=再))(?:再次|再|继续|"
     rf"随时|直接|来|向我|与我)*(?:咨询|提问|追问|联系|留言|问我|沟通)(?:我|我们)?"
     rf"|(?:很)?高兴(?:能)?(?:为|帮)[您你](?:服务|解答){_NO_STOP}{{0,4}}|还有什么问题需要咨询吗"
     rf"|我(?:会|将)尽我所能帮助[您你]|我们?(?:会|将)(?:及时|尽快|竭诚)为[您你](?:解答|服务)|"
@@ -407,7 +420,7 @@ _PLEA = (
     r"|(?:跪求|恳求|请求|求|肯请|恳请|请|望|盼|希望|麻烦|期待|敬请|"
     r"烦请)(?:能?得到)?(?:各位)?(?:好心|有经验|明白)?的?(?:您|你)?"
     r"(?:专业)?的?(?:医生|大夫|专家|高手|大神|宝妈|大家|各位|老师|朋友)*(?:们)?能?(?:给予|提供|给|帮忙|帮|"
-    r"予以|尽快|及时|详细|专业的|速|为我|我|一个|个|一些|一点|点)*"
+    r"予以|尽快|及时|直接|详细|专业的|速|为我|我|一个|个|一些|一点|点)*"
     r"(?:解答|回答|回复|答复|指点|指教|指导|赐教|帮助|帮忙|帮帮忙|解惑|解释|咨询|解决|分析|"
     r"建议|意见|答案|告诉我|解说|看看)(?:一下|下|谢谢)?(?:(?:我的)?(?:问题|疑惑))?"
     r"|(?:非常|很|急)?需要(?:您|你|大家|医生|专家)们?的帮助|麻烦(?:您|你|大家|医生)?[了啦]"
@@ -417,6 +430,7 @@ _PLEA = (
     r"(?:解决|解答|分析|看看|回答|看|出)(?:一?下|个|点)?(?:问题|疑惑|主意)?吗?"
     r"|(?:帮忙?)?[给提](?:点|个|一?些)(?:建议|意见)(?:吧|谢谢)?|希望解[决开]疑惑"
     r"|我?在?(?:等待|等候|静候)着?(?:各位|您|你|医生|专家|大夫)*的?(?:解答|回复|回答|答复)"
+    r"|帮助(?:分析|解答)(?:解决)?|医生在线(?:解答|回答)|(?:好人|祝[您你])一生平安"
     r"|向(?:各位)?(?:医生|大夫|专家|大家)们?(?:求助|请教)|跪求|盼复|(?:很是|真是?|好|很|"
     r"非常)?着?急++(?:求)?|在线等|拜托(?:了|大家|各位)?|谢谢++|拜谢)"
 )
@@ -426,14 +440,14 @@ _CLOSING_PLEA = re.compile(
     rf"求(?:解|助|教)[。！!？?~～]*$|(?<![代凋酬致道答姓])谢[…。！~～]*$)|\.(?!\d))"
     rf"(?:(?>{_PLEA})(?:[，。！？；、,;!?~～…\s]|\.(?!\d))*+)++$"
 )
-_PLEA_FIRST = "非万十先多真在谢感拜跪恳请求望盼希麻期敬烦很急需帮好着肯想哪能给提不我等静向"
+_PLEA_FIRST = "非万十先多真在谢感拜跪恳请求望盼希麻期敬烦很急需帮好着肯想哪能给提不我等静向医祝"
 # Such a sentence before the question, and one between two of its sentences.
 _OPENING_PLEA = re.compile(rf"(?:(?>{_PLEA})[，。！？；：,;:!?~～…\s]++)++")
 _PLEA_BETWEEN = re.compile(
     rf"([，。！？；…])(?=[{_PLEA_FIRST}])(?:(?>{_PLEA})[，、]?)++[。！？…]++(?=[^\s])"
 )
 _PLEA_HINT = re.compile(
-    "谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托|帮[帮忙]|的帮助|感激|[等静][待候]|[点个些](?:建议|意见)"
+    "谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托|帮[帮忙助]|感激|线解答|线回答|生平安|[等静][待候]|[点个些](?:建议|意见)"
 )
 _THANKS_INSIDE = re.compile(
     rf"(?<![说声句道])([，,、]?)(?:谢谢|感谢|多谢)(?:(?:您|你|医生|大夫|专家|了|啦|各位|"
@@ -453,7 +467,9 @@ _THANKS_INSIDE = re.compile(
     "在线等",
     "拜托",
     "[帮的]帮[帮助忙我]",
-    "帮忙",
+    "帮[忙助]",
+    "线[解回]答",
+    "生平安",
     "感激",
     "[等静][待候]",
     "[点个些]建议",
@@ -485,9 +501,13 @@ def _boundary(found: re.Match[str]) -> str:
         return ""
     if _ENUMERATED.search(before[-8:]):
         return _apart(found)
-    if before[-1] in ".，,、：:；;（(“是为与和及或":  # 可初步考虑是指导意见角膜炎
+    after = found.string[found.end() : found.end() + 1]
+    if before[-1] in ".，,、：:；;（(“" or before[-1] in _GOES_ON or before.endswith("建议"):
         return _apart(found)
-    return "，" if found[0] in ("指导意见，", "指导意见,") else "。"
+    if found[0] in ("指导意见，", "指导意见,") or after in _CARRIES_ON:
+        return "，"
+    asked = _OF_A_QUESTION.match(found[0]) and "未" not in before[-10:]
+    return "？" if before[-1] in "吗呢" or (asked and _ASKING.search(before[-10:])) else "。"
 
 
 def _parted(found: re.Match[str]) -> str:
@@ -515,7 +535,7 @@ def _thanked(found: re.Match[str]) -> str:
 def _without_closing(found: re.Match[str]) -> str:
     """Returns the mark that ends what stood before a closing."""
     before, cut = found.string[: found.start()], found[0]
-    if not before or before[-1] in ENDS + ".：:“（":
+    if not before or before[-1] in ENDS + ".：:“（" or before.rstrip("）)”’")[-1:] in ENDS:
         return _apart(found)
     follows = found.end() < len(found.string) and found.string[found.end()] != "\n"
     return "，" if follows and cut[0] in "，,、" and cut[-1] in "，,、" else "。"

@@ -35,7 +35,6 @@ _TAG = re.compile(
     rf"[{_ZERO}]*)+",
     re.I,
 )
-_UNDEFINED = re.compile(rf"(?<=[{HAN}，。！？：、])undefined(?=$|[{HAN}，。！？])")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]+")
 _ZERO_WIDTH = re.compile(f"[{_ZERO}]+")
 _FULL_WIDTH = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
@@ -64,16 +63,13 @@ def html_entities(text: str) -> str:
     return _BEHEADED.sub(_character, text) if ";" in text else text
 
 
-@woken_by("<", "unde")
+@woken_by("<")
 def html_tags(text: str) -> str:
     """HTML tags go, ``<br>`` and ``<p>`` become line breaks; ``血压<90`` and ``<18岁`` stay.
 
     ``10<sup>9</sup>/L`` becomes ``10^9/L``, and a tag between two digits a blank. Real:
-    ``指导意见：<br>白癜风一般比较难治愈的``, and what a page's script wrote for nothing:
-    ``注意适当的加强营养，undefined``.
+    ``指导意见：<br>白癜风一般比较难治愈的``.
     """
-    if "undefined" in text:
-        text = _UNDEFINED.sub("", text)
     if "<" not in text or ">" not in text:
         return text
     text = _SUPERSCRIPT.sub("^", _DROPPED_TAG.sub(_blank_between_digits, text))
@@ -137,13 +133,14 @@ _POINT = re.compile(rf"[.．](?<=[{HAN}）》】”][.．])(?![0-9a-z.．])")
 _BRACKETS = re.compile(rf"\(([^()\n]{{0,60}}[{HAN}][^()\n]{{0,60}})\)")
 _PAIR = re.compile(r"[(（]([^()（）\n]{0,60})[)）]")
 _BEHIND_HAN = re.compile(f"[{HAN}，。；：！？] ?$")
-_UNPAIRED = re.compile(rf"\((?<=[{HAN}]\()(?=[{HAN}])(?![^()（）\n]*[)）])")
+_UNPAIRED = re.compile(rf"\((?<=[{HAN}，。；：！？]\()(?=[{HAN}0-9])(?![^()（）\n]*[)）])")
 _BEFORE_HAN = re.compile(f" ?[{HAN}]")
 # A point that may end a sentence, and what stands before it where it does: 327.1.请, 高压160.服药,
 # 0-30.请, 18mmol/l.并发, a blank; or a Han character where a date or the next item of a list
 # follows it, but not 每次.5.
 _POINT_BEFORE = re.compile(
-    rf"\.(?:(?P<han>[{HAN}])|(?=(?:19|20)\d\d年|1?\d月\d{{1,2}}[日号]|[2-9][.、，] ?[{HAN}]))"
+    rf"\.(?:(?P<han>[{HAN}])|(?=(?:19|20)\d\d年|1?\d月\d{{1,2}}[日号]|[1-9]\d岁|"
+    rf"[1-9][.、，] ?[{HAN}]))"
 )
 _ENDED = re.compile(
     rf"(?:[{HAN}：:](?:\d{{1,4}}\.\d{{1,3}}|\d{{3}})|\d-\d{{1,3}}|\d ?(?:mm|cm|mg|ml|mL|kg|g|L|"
@@ -156,17 +153,20 @@ _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
 _STOP = "[，。！？；：、…,;:!?.．]"
 _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
 _WAVES = re.compile(r"[~～]{2,}")
-_WAVE_BESIDE_END = re.compile(r"[~～](?:(?=[。！？])(?<![\d~～].)|(?<=[。！？].)(?!\d))")
+_WAVE_BESIDE_END = re.compile(
+    rf"[~～](?:(?=[。！？])(?<=[^\d~～].)|\Z(?<=[{HAN}].)|(?<=[。！？].)(?!\d))"
+)
 _DASHES = re.compile(
     rf"(?<=[\d%]) ?--+ ?(?=\d)|(?<=[{HAN}])--+(?=[{HAN}])|(?<=[。！？])--+(?=[{HAN}])"
 )
 _STARS = re.compile(r"\*\*+(?![\d*])(?<!\d\*\*)")
 _DOTS = re.compile("(?:··+|``+)")
 _TWO_POINTS = re.compile(rf"\.\.(?<=\d\.\.)(?=[{HAN}])")
-_STRAY = re.compile(r"^(?:[，。、；：！？,;:!?】）》]|\.(?!\d))+[^\S\n]*", re.M)
+_STRAY = re.compile(r"^(?:[，。、；：！？,;:!?】）》`]|\.(?!\d))+[^\S\n]*", re.M)
 _STRAY_END = re.compile(
     rf"(?<=[。！？吗呢呀啊么])[“‘（【《(\[]+$|(?<=[{HAN}。！？])[/／]$|(?<=[。！？])[—-]+$"
 )
+_UNDEFINED = re.compile(rf"(?<=[{HAN}，。！？：、；])(?:undefined)+$")
 _UNOPENED = {"》": "《", "】": "【"}
 _PAIRS = (("（", "）"), ("(", ")"), ("【", "】"), ("《", "》"), ("“", "”"), ("‘", "’"))
 _HOLLOW = re.compile(
@@ -174,13 +174,13 @@ _HOLLOW = re.compile(
         rf"{re.escape(opened)}(?<![A-Za-z].) ?{re.escape(closed)}" for opened, closed in _PAIRS
     )
 )
-_STRAY_FIRST = frozenset("，。、；：！？,;:!?.】）》")
+_STRAY_FIRST = frozenset("，。、；：！？,;:!?.】）》`")
 _OPENING_MARKS = "“‘（【《(["
 _ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
 
 
 @woken_by(
-    "[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[0-9][0-9月]", ".[2-9][.、，]", ".[2-9][^0-9.]", "．"
+    "[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[0-9][0-9月]", ".[1-9][.、，]", ".[2-9][^0-9.]", "．"
 )
 def han_punctuation(text: str) -> str:
     """Half-width punctuation beside Han characters becomes full-width.
@@ -204,6 +204,7 @@ def han_punctuation(text: str) -> str:
     "[~～][~～]",
     "[~～][。！？]",
     "[。！？][~～]",
+    f"[^~～][~～]{EDGE}",
     "--",
     "**",
     "··",
@@ -238,6 +239,7 @@ def repeated_punctuation(text: str) -> str:
     '""',
     "\n",
     *(f"{mark}{EDGE}" for mark in f"{_OPENING_MARKS}/／—-》】"),
+    f"ned{EDGE}",
     *(f"{opened}{blank}{closed}" for opened, closed in _PAIRS for blank in ("", " ")),
     first=_STRAY_FIRST,
 )
@@ -245,7 +247,8 @@ def stray_punctuation(text: str) -> str:
     r"""Punctuation that begins a text or a line goes, and half a pair left at the very end.
 
     Real: ``。买点人参健脾丸``, ``我为您详细解答。‘``, ``能动手术吗》``, ``提高抵抗力／``,
-    brackets with nothing in them: ``会不会转移？（）``, and escaped quotes: ``\""您好``.
+    brackets with nothing in them: ``会不会转移？（）``, what a page's script wrote for nothing:
+    ``注意加强营养，undefined``, and escaped quotes: ``\""您好``.
     """
     if '\\"' in text or '""' in text:
         text = _ESCAPED_QUOTES.sub(_blank_between_digits, text)
@@ -253,6 +256,8 @@ def stray_punctuation(text: str) -> str:
         text = unless_empty(text, _STRAY.sub("", text))
     if text.endswith((*_OPENING_MARKS, *"/／—-")):
         text = unless_empty(text, _STRAY_END.sub("", text))
+    if text.endswith("undefined"):
+        text = unless_empty(text, _UNDEFINED.sub("", text))
     opened = _UNOPENED.get(text[-1:])
     if opened and opened not in text:
         text = unless_empty(text, text[:-1])
