@@ -116,6 +116,7 @@ from medqa.data import courtesies, mend
         (mend.stray_punctuation, ".5mg每日", ".5mg每日"),
         (mend.stray_punctuation, "是咋回事呀‘", "是咋回事呀"),
         (mend.stray_punctuation, "`我想再瘦点", "我想再瘦点"),
+        (mend.stray_punctuation, "医生建议切除[", "医生建议切除"),
         (mend.stray_punctuation, "加强营养，undefined", "加强营养，"),
         (mend.stray_punctuation, "值undefined2，is undefined", "值undefined2，is undefined"),
         (mend.stray_punctuation, "能动手术吗》", "能动手术吗"),

@@ -225,13 +225,13 @@ _OF_A_QUESTION = re.compile(
     "想|希望|曾经|治疗情况|化验|发病时间|病情描述|问题描述|全部症状|详细病情"
 )
 _ASKED_FIRST = frozenset("问答回提")
-_SCRAP_FIRST = frozenset("岁天")
+_SCRAP_FIRST = ("岁", "天")
 
 
 @woken_by(
     *(f"[析见议导问复答理述的状因况果助断别龄间查）){BLANKS}]{colon}" for colon in "：:"),
     "[情例题]分析",
-    f"[{ENDS}]建议。",
+    "[^议]建议。",
     "疗方案。",
     f"[^得]想{EDGE}",
     f"想得{EDGE}",
@@ -252,7 +252,8 @@ _SCRAP_FIRST = frozenset("岁天")
     "请依照发",
     "[将查][为看][您大]",
     "答非所问",
-    first=_ASKED_FIRST | _SCRAP_FIRST | {"分"},
+    *(f"{EDGE}{word}[^师]" for word in (*_SCRAP_FIRST, "分析")),  # by a bit of their own
+    first=_ASKED_FIRST,
 )
 def section_labels(text: str) -> str:
     """Labels such as ``病情分析：`` go, at the start and inside; what stands under them stays.

@@ -164,7 +164,7 @@ _DOTS = re.compile("(?:··+|``+)")
 _TWO_POINTS = re.compile(rf"\.\.(?<=\d\.\.)(?=[{HAN}])")
 _STRAY = re.compile(r"^(?:[，。、；：！？,;:!?】）》`]|\.(?!\d))+[^\S\n]*", re.M)
 _STRAY_END = re.compile(
-    rf"(?<=[。！？吗呢呀啊么])[“‘（【《(\[]+$|(?<=[{HAN}。！？])[/／]$|(?<=[。！？])[—-]+$"
+    rf"(?<=[。！？吗呢呀啊么])[“‘（【《(\[]+$|(?<=[{HAN}。！？])[/／\[]$|(?<=[。！？])[—-]+$"
 )
 _UNDEFINED = re.compile(rf"(?<=[{HAN}，。！？：、；])(?:undefined)+$")
 _UNOPENED = {"》": "《", "】": "【"}
@@ -180,7 +180,13 @@ _ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
 
 
 @woken_by(
-    "[()]", "[,;:!?]", ".[^0-9a-z.．]", ".[0-9][0-9月]", ".[1-9][.、，]", ".[2-9][^0-9.]", "．"
+    "[()]",
+    "[,;:!?]",
+    ".[^0-9a-z.．]",
+    ".[0-9][0-9月]",
+    ".[1-9][.、，]",
+    "[^0-9].[2-9][^0-9.]",
+    "．",
 )
 def han_punctuation(text: str) -> str:
     """Half-width punctuation beside Han characters becomes full-width.
