@@ -64,8 +64,8 @@ from medqa.data import courtesies, mend
         (mend.han_punctuation, "1.多喝水2.休息", "1.多喝水2.休息"),
         (
             mend.han_punctuation,
-            "煮沸消毒.2，治疗，王老吉）.2.空",
-            "煮沸消毒。2，治疗，王老吉）。2.空",
+            "1，注意消毒.2，治疗，王老吉）.2.空",
+            "1，注意消毒.2，治疗，王老吉）.2.空",
         ),
         (mend.han_punctuation, "哭闹.12月1号晚，每次.5，饭后", "哭闹。12月1号晚，每次.5，饭后"),
         (mend.han_punctuation, "值是0-30.请问，2500IU/L.多胎", "值是0-30。请问，2500IU/L。多胎"),
@@ -76,7 +76,8 @@ from medqa.data import courtesies, mend
         ),
         (mend.han_punctuation, "甲状腺素钠片(优", "甲状腺素钠片（优"),
         (mend.han_punctuation, "1)苄星，问题3：(2011", "1)苄星，问题3：（2011"),
-        (mend.han_punctuation, "注意多休息.1，在饮食，女.47岁", "注意多休息。1，在饮食，女。47岁"),
+        (mend.han_punctuation, "多休息.1，在饮食.2，多喝水", "多休息。1，在饮食。2，多喝水"),
+        (mend.han_punctuation, "严重.女.47岁", "严重。女。47岁"),
         (mend.han_punctuation, "每日.1，饭后，宝宝.5岁", "每日.1，饭后，宝宝.5岁"),
         (
             mend.han_punctuation,
@@ -84,6 +85,8 @@ from medqa.data import courtesies, mend
             "会自愈。1避免硬物。2勿张口。3禁咬牙",
         ),
         (mend.han_punctuation, "阿莫西林.5口服，每日1次.5片", "阿莫西林.5口服，每日1次.5片"),
+        (mend.han_punctuation, "每天，1天3次，阿莫西林.2克口服", "每天，1天3次，阿莫西林.2克口服"),
+        (mend.han_punctuation, "阿莫西林.5，饭后，4，多休息", "阿莫西林.5，饭后，4，多休息"),
         # repeated_punctuation
         (mend.repeated_punctuation, "怎么办？？？？急！！！", "怎么办？急！"),
         (mend.repeated_punctuation, "没有反应。。。。黑便", "没有反应。黑便"),

@@ -202,8 +202,10 @@ _ANY_LABEL = (
 _LABEL = re.compile(rf"(?:{_ANY_LABEL})(?:[^\S\n]|[：:，,。；;、！!]|{_ANY_LABEL})*", re.M)
 _ASKED = re.compile(r"(?:问题?|答案?|回答|回复|答复|提问|问答)[^\S\n]?[：:][^\S\n]*")
 # Words that the text needs further inside, and not where it begins.
-_FIRST_LABEL = re.compile(f"(?:主要症状|症状)[：:](?!{_NEXT_HEADING})|治疗指导[：:]|分析[：:，,]")
-_FIRST = frozenset("主症治分")
+_FIRST_LABEL = re.compile(
+    "主要症状[：:](?=.*(?:发病时间|化验、?检查结果|曾经的?治疗)[：:情])|治疗指导[：:]|分析[：:，,]"
+)
+_FIRST = frozenset("主治分")
 # Some questions were cut off in the middle of a label.
 _EMPTY_LABEL = re.compile(
     r"(?:曾经的?治疗?情?况?和?效?果?|曾经$|发病时间及原因|治疗情况|化验、检查结果|"

@@ -140,15 +140,20 @@ _BEFORE_HAN = re.compile(f" ?[{HAN}]")
 # follows it, but not 每次.5.
 _POINT_BEFORE = re.compile(
     rf"\.(?:(?P<han>[{HAN}])|(?=(?:19|20)\d\d年|1?\d月\d{{1,2}}[日号]|[1-9]\d岁|"
-    rf"[1-9][.、，] ?[{HAN}]))"
+    rf"[2-9][.、] ?[{HAN}]))"
 )
 _ENDED = re.compile(
     rf"(?:[{HAN}：:](?:\d{{1,4}}\.\d{{1,3}}|\d{{3}})|\d-\d{{1,3}}|\d ?(?:mm|cm|mg|ml|mL|kg|g|L|"
     r"mmol/[lL]|mmHg|I?[gU]/L|IU|%|℃)|[^\d\s] )$"
 )
 _NO_AMOUNT = re.compile(f"[{HAN}）](?<![次服用量约为共各含加至到即是日每])$")
-# Or one before an item, where the item before is in the text: 1避免….2勿张口, not 阿莫西林.5口服.
-_ITEM = re.compile(rf"\.(?<=[{HAN}]\.)(?=([2-9])[{HAN}])")
+# Or one before an item without a mark, 1避免….2勿张口, or with a comma, where the item beside it is
+# in the text too: 阿莫西林.5口服 and .5，饭后 are doses, and so is what a measure follows.
+_MEASURES = (
+    "个片粒次天日周月年岁克毫微升包瓶支袋丸枚滴勺匙杯碗小分秒点倍度斤公千米厘百万亿元块只条颗盒针贴剂单位"
+    "国两份种级期到至或几半一二三四五六七八九十"
+)
+_ITEM = re.compile(rf"\.(?<=[{HAN}）]\.)(?=([1-9])(，?) ?(?![{_MEASURES}])[{HAN}])")
 _WIDE = str.maketrans(",;:!?.．", "，；：！？。。")
 _STOP = "[，。！？；：、…,;:!?.．]"
 _REPEATED = re.compile(f"{_STOP}(?:{_STOP}| {_STOP})(?: ?{_STOP})*")
@@ -184,8 +189,8 @@ _ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
     "[,;:!?]",
     ".[^0-9a-z.．]",
     ".[0-9][0-9月]",
-    ".[1-9][.、，]",
-    "[^0-9].[2-9][^0-9.]",
+    ".[2-9][.、]",
+    "[^0-9].[1-9][^0-9.]",
     "．",
 )
 def han_punctuation(text: str) -> str:
@@ -319,9 +324,15 @@ def _pointed(found: re.Match[str]) -> str:
 
 def _itemised(found: re.Match[str]) -> str:
     """Returns ``。`` where a point stands before the next item of a list, else the point."""
-    before = re.compile(rf"(?:^|[。！？；：，.、\n]){int(found[1]) - 1}[{HAN}]")
-    start = found.start()
-    return "。" if before.search(found.string, max(0, start - 400), start) else "."
+    text, start, number = found.string, found.start(), int(found[1])
+    if not _NO_AMOUNT.search(text, max(0, start - 2), start):
+        return "."
+    item = rf"(?:^|[。！？；：，.、\n]){{}}{found[2]} ?(?![{_MEASURES}])[{HAN}]"
+    before, after = re.compile(item.format(number - 1)), re.compile(item.format(number + 1))
+    beside = before.search(text, max(0, start - 400), start) or after.search(
+        text, start, start + 400
+    )
+    return "。" if beside else "."
 
 
 def _half(found: re.Match[str]) -> str:
