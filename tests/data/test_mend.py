@@ -65,7 +65,7 @@ from medqa.data import courtesies, mend
         (
             mend.han_punctuation,
             "1，注意消毒.2，治疗，王老吉）.2.空",
-            "1，注意消毒.2，治疗，王老吉）.2.空",
+            "1，注意消毒。2，治疗，王老吉）。2.空",
         ),
         (mend.han_punctuation, "哭闹.12月1号晚，每次.5，饭后", "哭闹。12月1号晚，每次.5，饭后"),
         (mend.han_punctuation, "值是0-30.请问，2500IU/L.多胎", "值是0-30。请问，2500IU/L。多胎"),
