@@ -40,14 +40,16 @@ _OPENING = (
     rf"(?:{_WHO}?{_STOP}{{0,2}}{_HI}(?:[呀啊哦]|{_WHO}(?![说的讲让给开]))?(?:{_STOP}+|$|"
     rf"{_AFTER_HI})"
     rf"|{_WHO}好{_STOP}+"
-    rf"|(?:亲爱的|亲|(?:这位)?朋友|医生|大夫|专家|老师)(?:们)?(?:[，,！!：:~～。]{_STOP}*)|"
+    rf"|(?:亲爱的|亲|(?:这位)?朋友|宝妈|医生|大夫|专家|老师)(?:们)?(?:[，,！!：:~～。]{_STOP}*)|"
     rf"(?:尊敬的?|敬爱的?)(?:医生|大夫|专家|教授|老师)(?:们)?(?:[，,：:]{_STOP}*)|"
     rf"好[，,](?=(?:医生|大夫)[，,]|根据|针对|[您你]的|请问)|"
     rf"{_PLEASANTRY}{_STOP}+|很?高兴(?:能)?为[您你](?:解答|服务)(?=[{HAN}])(?![的是疑]|问题))+"
 )
-_GREETING = re.compile(rf"(?:[{HAN}]{{1,2}}(?=(?:医生|大夫|主任|教授|老师){_HI}))?{_OPENING}")
+_GREETING = re.compile(
+    rf"(?:[{HAN}]{{1,2}}(?=(?:医生|大夫|主任|教授|老师){_HI})|[A-Za-z](?={_HI}[，！。]))?{_OPENING}"
+)
 _GREETING_FIRST = frozenset("亲朋医大专老很高荣感谢欢针您你嗨哈早上中下晚尊敬这各新节周好")
-_READ_FIRST = frozenset("我已看阅查详认仔")  # those of 我已经看了您的问题
+_READ_FIRST = frozenset("我已看阅查详认仔宝")  # those of 我已经看了您的问题, and of 宝妈
 _GREETING_INSIDE = re.compile(
     rf"(?:(?<=[{ENDS}：])|(?<=[0-9][.、，]))[^\S\n]?(?:{_WHO}?{_STOP}?{_HI}(?:[呀啊哦]|{_WHO})?"
     rf"(?:{_STOP}+|(?=[你您]的|建议|根据|考虑|针对)|(?<=您好){_AFTER_HI}(?!了)(?=[{HAN}]))"
@@ -70,6 +72,7 @@ _TITLE = re.compile("(?:主任|医生|大夫|医师|教授|老师|专家)$")
     "[看读][到过了][您你]",
     "[看读阅][您你][的所]",
     "是[您你]的",
+    f"{EDGE}宝妈",
     first=_GREETING_FIRST,
 )
 def greetings(text: str) -> str:
@@ -349,7 +352,9 @@ _RATE = (
     rf"|不要辜负了回答者|不知道?我的(?:回答|回复|解答)[您你]?是否满意"
 )
 _ANY_CLOSING = f"(?:{_WISH}|{_HOPE}|{_QUOTED}|{_CONCERNED}|{_WELCOME}|{_RATE})"
-_NEXT = r"(?=祝|希望|谢谢|感谢|多谢|欢迎|请对|请给|请点|如果|如有|如我|最后|顺祝|也希望|以上)"
+_NEXT = (
+    r"(?=祝|希望|谢谢|感谢|多谢|欢迎|再者|另外|请对|请给|请点|如果|如有|如我|最后|顺祝|也希望|以上)"
+)
 _MARK = r"(?:[，。！？；、,;!?~～…]|\.(?!\d)|[^\S\n])"
 # A word of each closing; what else closes stands at most 60 characters before it.
 _CLOSING_HINT = re.compile(
@@ -449,6 +454,10 @@ _OPENING_PLEA = re.compile(rf"(?:(?>{_PLEA})[，。！？；：,;:!?~～…\s]++
 _PLEA_BETWEEN = re.compile(
     rf"([，。！？；…])(?=[{_PLEA_FIRST}])(?:(?>{_PLEA})[，、]?)++[。！？…]++(?=[^\s])"
 )
+# One before the title, which such questions repeat and cut off: …想询问一下，谢谢私处有个痘
+_PLEA_BEFORE_TITLE = re.compile(
+    rf"([，。！？；…])(?=[{_PLEA_FIRST}])(?>{_PLEA})(?=([{HAN}0-9A-Za-z]{{4}}))"
+)
 _PLEA_HINT = re.compile(
     "谢|求|急|请(?!问)|望|盼|麻烦|期待|在线等|拜托|帮[帮忙助]|感激|线解答|线回答|生平安|[等静][待候]|[点个些](?:建议|意见)"
 )
@@ -488,7 +497,7 @@ def question_courtesies(text: str) -> str:
         text = _THANKS_INSIDE.sub(_thanked, text)
     if text[:1] in _PLEA_FIRST and (found := _OPENING_PLEA.match(text)):
         text = unless_empty(text, text[found.end() :])
-    text = _PLEA_BETWEEN.sub(_pleaded, text)
+    text = _PLEA_BEFORE_TITLE.sub(_titled, _PLEA_BETWEEN.sub(_pleaded, text))
     end = max(0, len(text) - 200)
     found = _CLOSING_PLEA.search(text, end) if _PLEA_HINT.search(text, end) else None
     if not found:
@@ -525,6 +534,11 @@ def _pleaded(found: re.Match[str]) -> str:
     """Returns the mark before a plea between two sentences, or one that ends the first."""
     before = found.string[max(0, found.start() - 10) : found.start()]
     return found[1] if found[1] != "，" else "？" if _ASKING.search(before) else "。"
+
+
+def _titled(found: re.Match[str]) -> str:
+    """Returns the same where what follows the plea stands before it too, else all of it."""
+    return _pleaded(found) if found[2] in found.string[: found.start()] else found[0]
 
 
 def _thanked(found: re.Match[str]) -> str:
