@@ -154,7 +154,7 @@ def test_the_fields_are_the_rules() -> None:
         own = {
             n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__
         }
-        assert {name for name in own if name[0] != "_"} - {"unless_empty"} <= names
+        assert {name for name in own if name[0] != "_"} - {"unless_empty", "unquoted"} <= names
 
 
 def test_each_rule_has_a_line_of_its_own_and_stands_in_the_docstring() -> None:
@@ -266,6 +266,19 @@ def test_no_number_is_changed(text: str) -> None:
     mended = ALL.answer(text)[0]
     assume(any(c.isalnum() for c in mended))
     assert plain_numbers(mended) == plain_numbers(text)
+
+
+@given(TEXTS, TEXTS, st.lists(NOISE | DOSES, max_size=4).map("".join))
+def test_no_number_is_lost_between_a_question_and_its_answer(
+    question: str, answer: str, quoted: str
+) -> None:
+    asked, said = ALL.question(question)[0], ALL.answer(answer)[0]
+    closed = f"{said}以上是对“{quoted}{asked[:40]}”这个问题的建议。"
+    text, changes = ALL.pair(asked, closed)
+    assert (text == closed) == (not changes)
+    assert text == closed or text.rstrip("。") == said.rstrip("。，； ")
+    assert {*plain_numbers(closed)} <= {*plain_numbers(text), *plain_numbers(asked)}
+    assert ALL.pair(asked, text) == (text, [])
 
 
 @given(st.lists(st.tuples(NOISE, DIGITS, st.sampled_from(UNITS)), min_size=1, max_size=8))

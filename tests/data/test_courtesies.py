@@ -234,6 +234,49 @@ def test_question_courtesies(dirty: str, expected: str) -> None:
     assert courtesies.question_courtesies(dirty) == expected
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        (
+            "宝宝两个多月了，奶量已经能喝180ml了，这样正常吗？",
+            "继续按这个量喂养。以上是对“宝宝两个多月了，奶量已经能喝180ml了”这个问题的建议。",
+            "继续按这个量喂养。",
+        ),
+        (
+            "包皮割完7天了还水肿",
+            "再系统调理的以上是对割完包皮7天了，怎么办？这个问题的建议。",
+            "再系统调理的。",
+        ),
+        # a number that the question lacks, or has with another unit, and advice of the answer's own
+        (
+            "奶量180g",
+            "喂养。以上是对“180ml”这个问题的建议。",
+            "喂养。以上是对“180ml”这个问题的建议。",
+        ),
+        (
+            "怀孕18个月",
+            "保胎。以上是对“怀孕8个月”这个问题的建议。",
+            "保胎。以上是对“怀孕8个月”这个问题的建议。",
+        ),
+        (
+            "孩子肚子疼",
+            "做彩超。以上是对“3岁孩子”这个问题的建议。",
+            "做彩超。以上是对“3岁孩子”这个问题的建议。",
+        ),
+        (
+            "每日3次",
+            "以上是对“头疼”这个问题的建议。每日3次。",
+            "以上是对“头疼”这个问题的建议。每日3次。",
+        ),
+        ("每日3次", "以上是对“每日3次”这个问题的建议。", "以上是对“每日3次”这个问题的建议。"),
+        ("每日3次", "这是两个问题的建议。", "这是两个问题的建议。"),
+    ],
+)
+def test_a_formula_that_quotes_the_question_goes(question: str, answer: str, expected: str) -> None:
+    assert courtesies.unquoted(question, answer) == expected
+    assert courtesies.unquoted(question, expected) == expected
+
+
 @given(st.text(alphabet="你好您祝健康谢谢。，：病情分析意见建议希望对有帮助求解答医生 \n"))
 def test_no_rule_takes_the_last_word(text: str) -> None:
     for rule in (

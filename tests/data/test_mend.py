@@ -149,5 +149,5 @@ def test_traditional_characters_are_left_as_they_are(text: str) -> None:
         ]
         assert len(rules) >= 4
         for rule in rules:
-            if rule.__name__[0] != "_" and rule.__name__ != "unless_empty":
+            if rule.__name__[0] != "_" and rule.__name__ not in ("unless_empty", "unquoted"):
                 assert rule(text) == text

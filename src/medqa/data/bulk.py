@@ -28,6 +28,7 @@ from medqa.data.rows import (
     Row,
     Settings,
     answer_steps,
+    paired,
     question_steps,
 )
 from medqa.data.split import rank
@@ -84,10 +85,11 @@ def _plain(
         if not (isinstance(asked, str) and isinstance(answered, str)):
             continue
         question, answer = known.questions.get(asked), known.answers.get(answered)
+        if not (isinstance(question, Question) and isinstance(answer, Answer)):
+            continue
+        answer = paired(question, answer, cleaner)
         if (
-            isinstance(question, Question)
-            and isinstance(answer, Answer)
-            and len(question.text) >= limits.min_question
+            len(question.text) >= limits.min_question
             and len(answer.text) >= limits.min_answer
             and not cleaner.objection(question.text, answer.text, question.woken | answer.woken)
         ):

@@ -105,6 +105,7 @@ class Cleaner:
         self._question = _Mending(characters, chosen(QUESTION_COURTESIES), privacy)
         self._answer = _Mending(characters, chosen(ANSWER_COURTESIES), privacy)
         self._links = drop.url_answer.__name__ in rules
+        self._unquotes = courtesies.closing_wishes.__name__ in rules
         # Of `BEFORE`, all without which a question, an answer stays as it is.
         self.question_bits = self._question.bits
         self.answer_bits = self._answer.bits | _LINK
@@ -174,6 +175,11 @@ class Cleaner:
     def refuses_link(self, answer: str) -> bool:
         """Says whether an answer, not yet mended, is links alone and the rule against it is on."""
         return self._links and drop.url_answer("", answer.strip())
+
+    def pair(self, question: str, answer: str) -> Mended:
+        """Returns the mended answer to a mended question, and what the two together changed."""
+        text = courtesies.unquoted(question, answer) if self._unquotes else answer
+        return text, [] if text is answer else [(courtesies.closing_wishes.__name__, answer, text)]
 
     def objection(self, question: str, answer: str, woken: int = ALL) -> str | None:
         """Returns the name of the first rule that objects to the cleaned pair, or None.

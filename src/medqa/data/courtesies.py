@@ -410,7 +410,8 @@ _CLOSING = re.compile(
 def closing_wishes(text: str) -> str:
     """Wishes and thanks that close an answer go, also where other sentences follow.
 
-    ``以上是对“孕27周…”这个问题的建议`` stays, as no rule takes a number out of an answer.
+    ``以上是对“孕27周…”这个问题的建议`` stays, as no rule takes a number out of an answer; but see
+    `unquoted`, which knows the question.
     Real: ``…多喝水，祝早日康复`` → ``…多喝水。``, ``希望我的回答对您有帮助，祝您健康！``,
     ``以上是对“…”这个问题的建议``, ``祝你健康欢迎再来咨询，``, ``请对我的回答做出评价，谢谢！``.
     """
@@ -419,6 +420,30 @@ def closing_wishes(text: str) -> str:
         return text
     start = max(0, hint.start() - 60)  # nothing that closes begins further before its first word
     return unless_empty(text, text[:start] + _CLOSING.sub(_without_closing, text[start:]))
+
+
+_QUOTING = re.compile(
+    r"(?:[^\S\n]|[，；])*以上(?:是|就是)(?:我|我们)?(?:对|关于)(?P<quoted>[“\"].{0,150}?[”\"]|[^“”\n]{0,150}?)"
+    r"(?:这个)?问题的(?:建议|解答|回答|回复)。?$"
+)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?[^\W\d_]?")
+
+
+def unquoted(question: str, answer: str) -> str:
+    """Returns an answer without the formula that closes it by quoting the question's title.
+
+    The numbers that go with it are those of the quoted question. So it stays where the question
+    lacks one of them with its unit. Real: ``…以上是对“…奶量已经能喝180ml了”这个问题的建议。``
+
+    Args:
+        question: The mended question.
+        answer: The mended answer.
+    """
+    found = _QUOTING.search(answer) if "问题的" in answer[-8:] else None
+    if not found or not {*_NUMBER.findall(found["quoted"])} <= {*_NUMBER.findall(question)}:
+        return answer
+    before = answer[: found.start()]
+    return unless_empty(answer, before if before[-1:] in ENDS else f"{before}。")
 
 
 _PLEA = (

@@ -301,26 +301,28 @@ def outcomes(
         if raw_answer is not before:
             before, answer = raw_answer, known.answer(raw_answer, settings, cleaner)
         made: str | tuple[str, int, str, list[Change]]
-        if isinstance(answer, str):
-            made = answer
+        said = answer
+        if isinstance(said, str):
+            made = said
         else:
             question = known.question(raw_question, settings, cleaner)
-            made = _pair(question, answer, settings, cleaner)
-        if isinstance(made, str) or isinstance(answer, str):
+            said = said if isinstance(question, str) else paired(question, said, cleaner)
+            made = _pair(question, said, settings, cleaner)
+        if isinstance(made, str) or isinstance(said, str):
             found.append(Rejection(row.source, row.number, part, str(made), row.excerpt))
             continue
         text, key, compared, changes = made
-        place = rank(settings.seed, key, answer.key)
+        place = rank(settings.seed, key, said.key)
         found.append(
             Record(
                 row.source,
                 row.number,
                 part,
                 text,
-                answer.text,
+                said.text,
                 department,
                 key,
-                answer.key,
+                said.key,
                 compared,
                 place,
                 changes,
@@ -415,6 +417,15 @@ def question_steps(
         return QUESTION_TOO_LONG
     mended = yield from cleaner.question_steps(question, woken)
     return QUESTION_TOO_LONG if len(mended[0]) > most else mended
+
+
+def paired(question: Question, answer: Answer, cleaner: "Cleaner") -> Answer:
+    """Returns what is left of an answer beside its question; `answer` itself where that is all."""
+    text, changes = cleaner.pair(question.text, answer.text)
+    if not changes:
+        return answer
+    key = xxh3_64_intdigest(normalise(text).encode())
+    return Answer(text, key, answer.changes + changes, answer.woken)
 
 
 def _pair(
