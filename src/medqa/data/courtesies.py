@@ -284,7 +284,7 @@ def section_labels(text: str) -> str:
             mended = _STUMP.sub("", mended)
         if mended[:1] in _SCRAP_FIRST:
             mended = _SCRAP.sub("", mended)
-        if "：" in mended:
+        if "：" in mended and mended != text:  # a form; 请说明发病时间： is a sentence
             mended = _KEPT_HEADING.sub(r"。\g<0>", mended)
         if mended == before:
             break
