@@ -293,6 +293,7 @@ def test_truncated_answers(answer: str, expected: bool) -> None:
         ("患者性别：患者年龄：主要症状：发病时间：化验检查结果：", True),
         ("全部症状：发病时间及原因：治疗情况：", True),
         ("病情描述：\n曾经治疗情况和效果：", True),
+        ("病情描述（发病时间、主要症状等）：：需要医生帮助提供远程诊断：", True),
         ("患者性别：女患者年龄：", False),
         ("主要症状：头疼", False),
         ("头疼：", False),

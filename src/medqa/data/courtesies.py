@@ -138,9 +138,8 @@ _NEXT_HEADING = (
 _NOTHING = (
     f"(?:暂?[无無]|我?暂?没有|[暂尚还]?未|不知道|不明白|不清楚)(?=[，。！？；、]|{_NEXT_HEADING})"
 )
-_HEADINGS = "|".join(
-    [_LABELS, "全部症状", "治疗情况", *_FORM[:4], *_FORM[5:], *_TRIED[1:], *_EMPTY_FORM]
-)
+_DESCRIBED = "病情描述[（(](?:发病时间、主要症状|主要症状、发病时间)等?[)）]"
+_HEADINGS = "|".join([_LABELS, "全部症状", _DESCRIBED, *_FORM, *_TRIED, *_EMPTY_FORM])
 EMPTY_FORM = re.compile(rf"(?:(?:{_HEADINGS}){_GAP}[：:]+\s*)+")
 # A noun behind one of these, 请听取指导意见, 医生的指导意见; elsewhere a label without its colon.
 _NO_LABEL = (
@@ -187,7 +186,7 @@ _ANY_LABEL = (
             *(f"{heading}{_GAP}[：:]+(?:{_GAP}{_NOTHING})?" for heading in _FORM),
             *(f"{heading}{_GAP}[：:]+(?:{_GAP}{_NOTHING}|{_SAYS_IT})" for heading in _TRIED),
             *(f"{word}{_GAP}[：:]+(?:{_NOTHING}|(?={_NEXT_HEADING}))" for word in _EMPTY_FORM),
-            "病情描述[（(](?:发病时间、主要症状|主要症状、发病时间)等?[)）]",
+            _DESCRIBED,
             f"发病时间及原因(?<=[{ENDS}].{{7}})",
             "曾经治疗情况及是否有过敏、遗传病史[：:]*",
             "请依照发病时间、主要症状表现来填写此部分",
@@ -236,9 +235,7 @@ _SCRAP_FIRST = ("岁", "天")
 @woken_by(
     *(f"[析见议导问复答理述的状因况果助断别龄间查）){BLANKS}]{colon}" for colon in "：:"),
     "[情例题]分析",
-    "[^议]建议。",
     "疗方案。",
-    f"[^得]想{EDGE}",
     f"想得{EDGE}",
     "全部症状",
     "指导意见",
@@ -257,7 +254,10 @@ _SCRAP_FIRST = ("岁", "天")
     "请依照发",
     "[将查][为看][您大]",
     "答非所问",
-    *(f"{EDGE}{word}[^师]" for word in (*_SCRAP_FIRST, "分析")),  # by a bit of their own
+    # A set of what must not stand there has a bit to itself: with others, these wake in vain.
+    "[^议]建议。",
+    f"[^得]想{EDGE}",
+    *(f"{EDGE}{word}[^师]" for word in (*_SCRAP_FIRST, "分析")),
     first=_ASKED_FIRST,
 )
 def section_labels(text: str) -> str:
@@ -315,11 +315,9 @@ _HOPE = (
     rf"|[您你]{_NO_STOP}{{0,6}}满意|[您你]?正确的?治疗[，,]?早日(?:康复|恢复)"
     rf"|早日的?(?:恢复)?(?:健康|康复|痊愈|恢复)|(?:对[您你])?有(?:所)?用)"
 )
-_QUOTED = (
-    r"以上(?:是|就是)(?:我|我们)?(?:对|关于)(?:“[^\d\n”]{0,80}”|"
-    r"[“\"‘'「]?[^\d\n。]{0,80}?[”\"’'」]?)"
-    r"(?:这个)?问题的(?:建议|解答|回答|回复)"
-)
+_ABOVE = "以上(?:是|就是)(?:我|我们)?(?:对|关于)"
+_ADVICE = "(?:这个)?问题的(?:建议|解答|回答|回复)"
+_QUOTED = rf"{_ABOVE}(?:“[^\d\n”]{{0,80}}”|[“\"‘'「]?[^\d\n。]{{0,80}}?[”\"’'」]?){_ADVICE}"
 _CONCERNED = (
     rf"以上(?:就是)?关于{_NO_STOP}{{2,30}}的(?:解答|回答|介绍)"
     r"|(?:以上|上述)(?:内容|意见|建议|回答|分析|信息)?(?:仅|只)?供[您你]?参考"
@@ -422,9 +420,8 @@ def closing_wishes(text: str) -> str:
     return unless_empty(text, text[:start] + _CLOSING.sub(_without_closing, text[start:]))
 
 
-_QUOTING = re.compile(
-    r"(?:[^\S\n]|[，；])*以上(?:是|就是)(?:我|我们)?(?:对|关于)(?P<quoted>[“\"].{0,150}?[”\"]|[^“”\n]{0,150}?)"
-    r"(?:这个)?问题的(?:建议|解答|回答|回复)。?$"
+_QUOTING = re.compile(  # a title with numbers too, at the end
+    rf"(?:[^\S\n]|[，；])*{_ABOVE}(?P<quoted>[“\"].{{0,150}}?[”\"]|[^“”\n]{{0,150}}?){_ADVICE}。?$"
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?[^\W\d_]?")
 
@@ -543,22 +540,20 @@ def _boundary(found: re.Match[str]) -> str:
         return _apart(found)
     if found[0] in ("指导意见，", "指导意见,") or after in _CARRIES_ON:
         return "，"
-    asked = _OF_A_QUESTION.match(found[0]) and "未" not in before[-10:]
-    return "？" if before[-1] in "吗呢" or (asked and _ASKING.search(before[-10:])) else "。"
+    if before[-1] in "吗呢":
+        return "？"
+    return _stop(found) if _OF_A_QUESTION.match(found[0]) and "未" not in before[-10:] else "。"
 
 
 def _parted(found: re.Match[str]) -> str:
     """Returns the mark that parts two sentences where a greeting stood between them."""
-    before = found.string[max(0, found.start() - 10) : found.start()]
-    if _TITLE.search(before):  # whom it asks: 结果刘主任您好请问
-        return found[1] or "，"
-    return found[1] or ("？" if _ASKING.search(before) else "。")
+    # Behind a title, whom it asks: 结果刘主任您好请问
+    return found[1] or ("，" if _TITLE.search(_before(found)) else _stop(found))
 
 
 def _pleaded(found: re.Match[str]) -> str:
     """Returns the mark before a plea between two sentences, or one that ends the first."""
-    before = found.string[max(0, found.start() - 10) : found.start()]
-    return found[1] if found[1] != "，" else "？" if _ASKING.search(before) else "。"
+    return _stop(found) if found[1] == "，" else found[1]
 
 
 def _titled(found: re.Match[str]) -> str:
@@ -568,10 +563,17 @@ def _titled(found: re.Match[str]) -> str:
 
 def _thanked(found: re.Match[str]) -> str:
     """Returns the mark that parts two sentences where thanks stood between them."""
-    before = found.string[max(0, found.start() - 10) : found.start()]
-    if not before or before[-1] in ENDS:
-        return ""
-    return "？" if _ASKING.search(before) else "。"
+    before = _before(found)
+    return "" if not before or before[-1] in ENDS else _stop(found)
+
+
+def _before(found: re.Match[str]) -> str:
+    return found.string[max(0, found.start() - 10) : found.start()]
+
+
+def _stop(found: re.Match[str]) -> str:
+    """Returns the mark that ends the sentence before: a question's, where it asks."""
+    return "？" if _ASKING.search(_before(found)) else "。"
 
 
 def _without_closing(found: re.Match[str]) -> str:

@@ -165,7 +165,7 @@ _DASHES = re.compile(
     rf"(?<=[\d%]) ?--+ ?(?=\d)|(?<=[{HAN}])--+(?=[{HAN}])|(?<=[。！？])--+(?=[{HAN}])"
 )
 _STARS = re.compile(r"\*\*+(?![\d*])(?<!\d\*\*)")
-_DOTS = re.compile("(?:··+|``+)")
+_DOTS = re.compile("··+|``+")
 _TWO_POINTS = re.compile(rf"\.\.(?<=\d\.\.)(?=[{HAN}])")
 _STRAY = re.compile(r"^(?:[，。、；：！？,;:!?】）》`]|\.(?!\d))+[^\S\n]*", re.M)
 _STRAY_END = re.compile(
@@ -180,7 +180,7 @@ _HOLLOW = re.compile(
     )
 )
 _STRAY_FIRST = frozenset("，。、；：！？,;:!?.】）》`")
-_OPENING_MARKS = "“‘（【《(["
+_LAST_MARKS = "“‘（【《([/／—-"  # of which `_STRAY_END` takes some
 _ESCAPED_QUOTES = re.compile(r'(?:\\"+)+|"(?="[^"])(?!""")')
 
 
@@ -249,7 +249,7 @@ def repeated_punctuation(text: str) -> str:
     '\\"',
     '""',
     "\n",
-    *(f"{mark}{EDGE}" for mark in f"{_OPENING_MARKS}/／—-》】"),
+    *(f"{mark}{EDGE}" for mark in (*_LAST_MARKS, *_UNOPENED)),
     f"ned{EDGE}",
     *(f"{opened}{blank}{closed}" for opened, closed in _PAIRS for blank in ("", " ")),
     first=_STRAY_FIRST,
@@ -265,7 +265,7 @@ def stray_punctuation(text: str) -> str:
         text = _ESCAPED_QUOTES.sub(_blank_between_digits, text)
     if text[:1] in _STRAY_FIRST or "\n" in text:
         text = unless_empty(text, _STRAY.sub("", text))
-    if text.endswith((*_OPENING_MARKS, *"/／—-")):
+    if text.endswith(tuple(_LAST_MARKS)):
         text = unless_empty(text, _STRAY_END.sub("", text))
     if text.endswith("undefined"):
         text = unless_empty(text, _UNDEFINED.sub("", text))
